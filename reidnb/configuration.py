@@ -15,10 +15,13 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 # %% ../nbs/00_configuration.ipynb #b9f07098
 class Configuration(BaseModel):
     "A description that refuses unknown keys and never changes."
+
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
 
 class ConfigurationError(ValueError):
     "A setting that cannot be used; the message names the file, the key and what is allowed."
+
 
 def nearest(
     word: str,  # what was written
@@ -35,10 +38,14 @@ def _complaint(error, model):
     where, found = ".".join(str(p) for p in first["loc"]), first["input"]
     if first["type"] == "extra_forbidden":
         valid = model.model_fields if len(first["loc"]) == 1 else ()
-        return f"unknown key {where!r}{nearest(first['loc'][-1], valid)}" + (f"; allowed: {', '.join(valid)}" if valid else "")
-    if first["type"] == "missing": return f"key {where!r} is missing"
+        return f"unknown key {where!r}{nearest(first['loc'][-1], valid)}" + (
+            f"; allowed: {', '.join(valid)}" if valid else ""
+        )
+    if first["type"] == "missing":
+        return f"key {where!r} is missing"
     message = first["msg"].removeprefix("Input ").removeprefix("Value error, ")
     return f"{where + ' = ' if where else ''}{found!r}: {message}"
+
 
 def validated(
     model: type[BaseModel],  # which description
@@ -46,20 +53,22 @@ def validated(
     where: str,  # file and section, for the message
 ):  # an instance of the model
     "Read a description, or say in one line what is wrong with it (`ConfigurationError`)."
-    try: return model.model_validate(values)
-    except ValidationError as error: raise ConfigurationError(f"{where}: {_complaint(error, model)}") from None
+    try:
+        return model.model_validate(values)
+    except ValidationError as error:
+        raise ConfigurationError(f"{where}: {_complaint(error, model)}") from None
 
 # %% ../nbs/00_configuration.ipynb #e877cca9
-def described(
-    configuration: BaseModel,
-) -> dict:
+def described(configuration: BaseModel) -> dict:
     "What a description says beyond its defaults; a `kind` is always said."
     said: dict = {}
     for name, field in type(configuration).model_fields.items():
         value = getattr(configuration, name)
-        if name != "kind" and value == field.get_default(call_default_factory=True): continue
+        if name != "kind" and value == field.get_default(call_default_factory=True):
+            continue
         said[name] = described(value) if isinstance(value, BaseModel) else value
     return said
+
 
 def identity(
     *parts,  # configurations, dicts, strings or numbers

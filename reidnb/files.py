@@ -18,19 +18,23 @@ def write_atomically(
     write: Callable[[str], object],  # called with a temporary path in the same folder
 ):
     "Write a file so that at any moment there is the old one, the new one, or none; never a part."
-    path = Path(path); path.parent.mkdir(parents=True, exist_ok=True)
-    handle, unfinished = tempfile.mkstemp(dir=path.parent, prefix=".unfinished-", suffix=path.suffix); os.close(handle)
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, unfinished = tempfile.mkstemp(dir=path.parent, prefix=".unfinished-", suffix=path.suffix)
+    os.close(handle)
     try:
         write(unfinished)
-        with open(unfinished, "rb") as file: os.fsync(file.fileno())
+        with open(unfinished, "rb") as file:
+            os.fsync(file.fileno())
         os.chmod(unfinished, 0o644)
         os.replace(unfinished, path)
-    finally: Path(unfinished).unlink(missing_ok=True)
+    finally:
+        Path(unfinished).unlink(missing_ok=True)
 
-def write_json(
-    path: Path,
-    content: dict,
-):
+
+def write_json(path: Path, content: dict):
     "A JSON file, atomically; one line a key keeps git's differences short."
-    lines = ",\n".join(f" {json.dumps(k)}: {json.dumps(v, ensure_ascii=False, sort_keys=True)}" for k, v in content.items())
+    lines = ",\n".join(
+        f" {json.dumps(k)}: {json.dumps(v, ensure_ascii=False, sort_keys=True)}" for k, v in content.items()
+    )
     write_atomically(path, lambda unfinished: Path(unfinished).write_text("{\n" + lines + "\n}\n", encoding="utf8"))

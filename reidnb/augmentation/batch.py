@@ -15,6 +15,7 @@ from .configuration import Augmentation
 # %% ../../nbs/augmentation/00_batch.ipynb #659a2184
 MEAN, SD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of ImageNet, to which pretrained weights are used
 
+
 def normalise(
     images: torch.Tensor,  # (B, 3, H, W) uint8
 ) -> torch.Tensor:  # (B, 3, H, W) float32, about zero mean and unit variance
@@ -32,6 +33,7 @@ def flip(
     chosen = torch.rand(len(images), generator=generator).lt(p).to(images.device)
     return torch.where(chosen[:, None, None, None], images.flip(-1), images)
 
+
 def shift(
     images: torch.Tensor,  # (B, 3, H, W)
     pad: int,  # pixels of zeros around the image before a crop of the original size
@@ -41,8 +43,13 @@ def shift(
     b, _, h, w = images.shape
     padded = torch.nn.functional.pad(images, (pad,) * 4)
     dy, dx = torch.randint(0, 2 * pad + 1, (2, b), generator=generator).to(images.device)
-    rows, columns = dy[:, None] + torch.arange(h, device=images.device), dx[:, None] + torch.arange(w, device=images.device)
-    return padded[torch.arange(b, device=images.device)[:, None, None], :, rows[:, :, None], columns[:, None, :]].permute(0, 3, 1, 2)
+    rows, columns = (
+        dy[:, None] + torch.arange(h, device=images.device),
+        dx[:, None] + torch.arange(w, device=images.device),
+    )
+    return padded[
+        torch.arange(b, device=images.device)[:, None, None], :, rows[:, :, None], columns[:, None, :]
+    ].permute(0, 3, 1, 2)
 
 # %% ../../nbs/augmentation/00_batch.ipynb #1dfbfcaf
 def erase(
@@ -69,8 +76,10 @@ def step_generator(
 ) -> torch.Generator:
     "Random numbers for one step, the same whether or not the steps before were run."
     mixed = 0
-    for part in key: mixed = (mixed * 1_000_003 + int(part) + 0x9E3779B97F4A7C15) % (1 << 63)
+    for part in key:
+        mixed = (mixed * 1_000_003 + int(part) + 0x9E3779B97F4A7C15) % (1 << 63)
     return torch.Generator().manual_seed(mixed)
+
 
 def augment(
     images: torch.Tensor,  # (B, 3, H, W) uint8
@@ -80,6 +89,7 @@ def augment(
     "A training batch, ready for a network."
     pad = math.ceil(recipe.pad * images.shape[-2] / 256)
     images = flip(images, recipe.flip, generator)
-    if pad: images = shift(images, pad, generator)
+    if pad:
+        images = shift(images, pad, generator)
     images = normalise(images)
     return erase(images, recipe.erase, generator) if recipe.erase else images

@@ -10,8 +10,10 @@ from pydantic import Field
 
 from ..configuration import Configuration
 
+
 class Augmentation(Configuration):
     "What happens to a training batch."
+
     flip: float = Field(0.5, ge=0, le=1)  # probability of the mirror image
     pad: float = Field(10, ge=0, le=64)  # pixels at an image height of 256; scales with the image
     erase: float = Field(0.5, ge=0, le=1)  # probability of random erasing

@@ -17,21 +17,35 @@ from .samples import DataError
 # %% ../../nbs/data/05_attributes.ipynb #5214fb65
 def read_attributes(
     path: str | Path,  # market_attribute.mat, duke_attribute.mat or a file of that form
-) -> pd.DataFrame:  # indexed by pid; column `half` ("train" or "test"), then one column a field, values as published (1, 2 or a class)
+) -> (
+    pd.DataFrame
+):  # indexed by pid; column `half` ("train" or "test"), then one column a field, values as published (1, 2 or a class)
     "Attributes of each identity."
-    try: content = loadmat(path, simplify_cells=True)
-    except FileNotFoundError: raise DataError(f"{path}: no such file; the attribute files come from the authors of the attributes, put them beside the images") from None
-    except Exception as error: raise DataError(f"{path}: not a readable MATLAB file ({error}); fetch it again") from None
+    try:
+        content = loadmat(path, simplify_cells=True)
+    except FileNotFoundError:
+        raise DataError(
+            f"{path}: no such file; the attribute files come from the authors of the attributes, put them beside the images"
+        ) from None
+    except Exception as error:
+        raise DataError(f"{path}: not a readable MATLAB file ({error}); fetch it again") from None
     names = [n for n in content if n.endswith("_attribute")]
-    if not names or {"train", "test"} - set(content[names[0]]): raise DataError(f"{path}: expected a struct <name>_attribute with fields train and test, found {[n for n in content if n[0] != '_']}")
+    if not names or {"train", "test"} - set(content[names[0]]):
+        raise DataError(
+            f"{path}: expected a struct <name>_attribute with fields train and test, found {[n for n in content if n[0] != '_']}"
+        )
     halves = [_half(path, half, content[names[0]][half]) for half in ("train", "test")]
-    if set(halves[0]) != set(halves[1]): raise DataError(f"{path}: train and test hold different fields: {sorted(set(halves[0]) ^ set(halves[1]))}")
+    if set(halves[0]) != set(halves[1]):
+        raise DataError(f"{path}: train and test hold different fields: {sorted(set(halves[0]) ^ set(halves[1]))}")
     return pd.concat([halves[0], halves[1][halves[0].columns]])
 
+
 def _half(path, half, struct):
-    if "image_index" not in struct: raise DataError(f"{path}: {half} has no field image_index (the identities)")
+    if "image_index" not in struct:
+        raise DataError(f"{path}: {half} has no field image_index (the identities)")
     people = np.atleast_1d(struct["image_index"]).astype(int)
     fields = {f: np.atleast_1d(v).astype(int) for f, v in struct.items() if f != "image_index"}
     for f, v in fields.items():
-        if v.shape != people.shape: raise DataError(f"{path}: {half}.{f} has {v.size} values for {people.size} identities")
+        if v.shape != people.shape:
+            raise DataError(f"{path}: {half}.{f} has {v.size} values for {people.size} identities")
     return pd.DataFrame(dict(half=half, **fields), index=pd.Index(people, name="pid"))

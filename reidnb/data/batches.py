@@ -6,8 +6,6 @@
 __all__ = ['contiguous_labels', 'epoch_batches', 'PKBatches', 'loader']
 
 # %% ../../nbs/data/07_batches.ipynb #43223478
-from functools import lru_cache
-
 import numpy as np
 import pandas as pd
 import torch
@@ -24,6 +22,7 @@ def contiguous_labels(
     "Class labels for a classifier; published identities have gaps."
     return samples.groupby(["domain", "pid"]).ngroup().to_numpy(np.int64)
 
+
 def epoch_batches(
     labels: np.ndarray,  # (N,) identity of each image
     identities: int,  # P
@@ -35,45 +34,69 @@ def epoch_batches(
     by_person = np.split(order[np.argsort(labels[order], kind="stable")], np.cumsum(np.bincount(labels))[:-1])
     hands = []
     for rows in by_person:
-        if len(rows) < instances: rows = np.concatenate([rows, rng.choice(rows, instances - len(rows))])
-        hands.append([rows[i:i + instances] for i in range(0, len(rows) - instances + 1, instances)])
+        if len(rows) < instances:
+            rows = np.concatenate([rows, rng.choice(rows, instances - len(rows))])
+        hands.append([rows[i : i + instances] for i in range(0, len(rows) - instances + 1, instances)])
     left, batches = np.array([len(h) for h in hands]), []
     while (left > 0).sum() >= identities:
         chosen = rng.choice(np.flatnonzero(left), identities, replace=False)
-        batches.append(np.concatenate([hands[p][left[p] - 1] for p in chosen])); left[chosen] -= 1
+        batches.append(np.concatenate([hands[p][left[p] - 1] for p in chosen]))
+        left[chosen] -= 1
     return np.array(batches).reshape(-1, identities * instances)
 
 # %% ../../nbs/data/07_batches.ipynb #9b8cbb94
 class PKBatches(Dataset):
     "Training batches as a function of the step; an item is a dict of tensors."
-    def __init__(self,
+
+    def __init__(
+        self,
         store: ImageStore,  # decoded training images
         images: int,  # images a batch, P*K
         instances: int,  # K, images of one person
         seed: int,  # of the run
     ):
-        if images % instances: raise DataError(f"batch of {images} images is no multiple of {instances} images a person")
+        if images % instances:
+            raise DataError(f"batch of {images} images is no multiple of {instances} images a person")
         self.store, self.instances, self.identities, self.seed = store, instances, images // instances, seed
         self.labels, self.camids = contiguous_labels(store.samples), store.samples["camid"].to_numpy(np.int64)
         self.classes = int(self.labels.max()) + 1
-        if self.classes < self.identities: raise DataError(f"{self.classes} training identities, but a batch wants {self.identities}; use a smaller batch or more data")
+        if self.classes < self.identities:
+            raise DataError(
+                f"{self.classes} training identities, but a batch wants {self.identities}; use a smaller batch or more data"
+            )
         self._known: tuple = (-1, None)  # the epoch that was dealt last
         self.per_epoch = len(self._epoch(0))
 
     def _epoch(self, number):
-        if self._known[0] != number: self._known = (number, epoch_batches(self.labels, self.identities, self.instances, named_rng(self.seed, "batches", number)))
+        if self._known[0] != number:
+            self._known = (
+                number,
+                epoch_batches(self.labels, self.identities, self.instances, named_rng(self.seed, "batches", number)),
+            )
         return self._known[1]
 
     def __getitem__(self, step: int) -> dict:  # image (B, 3, H, W) uint8; label, camid, row (B,) int64; step int
         batches = self._epoch(step // self.per_epoch)
         rows = batches[step % self.per_epoch % len(batches)]
-        return dict(image=torch.from_numpy(self.store[rows]).permute(0, 3, 1, 2), label=torch.from_numpy(self.labels[rows]),
-                    camid=torch.from_numpy(self.camids[rows]), row=torch.from_numpy(rows), step=step)
+        return dict(
+            image=torch.from_numpy(self.store[rows]).permute(0, 3, 1, 2),
+            label=torch.from_numpy(self.labels[rows]),
+            camid=torch.from_numpy(self.camids[rows]),
+            row=torch.from_numpy(rows),
+            step=step,
+        )
 
+# %% ../../nbs/data/07_batches.ipynb #c4e0c725
 def loader(
     batches: Dataset,  # item(step) is a batch
     steps: range,  # which steps, in order
     workers: int = 0,  # processes that prepare batches; 0 prepares them in this one
 ) -> DataLoader:
     "Batches of these steps in order; each worker maps the image store for itself, so any start method works."
-    return DataLoader(batches, batch_size=None, sampler=steps, num_workers=workers, multiprocessing_context="spawn" if workers else None)
+    return DataLoader(
+        batches,
+        batch_size=None,
+        sampler=steps,
+        num_workers=workers,
+        multiprocessing_context="spawn" if workers else None,
+    )

@@ -14,12 +14,24 @@ from dataclasses import dataclass, field
 import numpy as np
 from PIL import Image, ImageDraw, ImageFilter
 
-from .pedestrians import FINE, HEIGHT, MARGIN, WIDTH, Identity, draw_identity, draw_pose, figure, named_rng, paint
+from reidnb.data.pedestrians import (
+    FINE,
+    HEIGHT,
+    MARGIN,
+    WIDTH,
+    Identity,
+    draw_identity,
+    draw_pose,
+    figure,
+    named_rng,
+    paint,
+)
 
 # %% ../../nbs/data/02_cameras.ipynb #bdee6ae4
 @dataclass(frozen=True)
 class Climate:
     "How the cameras of one domain see."
+
     cameras: int
     gain: float  # sd of log colour gain per channel
     gamma: float  # sd of log gamma
@@ -32,43 +44,73 @@ class Climate:
     cast: tuple  # red, green and blue gain of the domain's light
     contrast: float  # slope of the grey levels around the middle
 
+# %% ../../nbs/data/02_cameras.ipynb #06d5761b
 CLIMATES = {
-    "market": Climate(6, .10, .12, .04, (.90, 1.14), .5, (3, 6), .08, ("lawn", "plaza", "street"), (1.0, 1.0, 1.0), 1.0),
-    "duke": Climate(8, .08, .10, .03, (.62, .86), .8, (4, 8), .15, ("street", "plaza", "brick"), (.90, .98, 1.16), .78),
-    "msmt": Climate(12, .12, .13, .04, (.64, 1.20), .9, (3, 9), .12, ("hall", "street", "plaza", "hall", "lawn"), (1.14, 1.0, .84), 1.12),
+    "market": Climate(
+        6, 0.10, 0.12, 0.04, (0.90, 1.14), 0.5, (3, 6), 0.08, ("lawn", "plaza", "street"), (1.0, 1.0, 1.0), 1.0
+    ),
+    "duke": Climate(
+        8, 0.08, 0.10, 0.03, (0.62, 0.86), 0.8, (4, 8), 0.15, ("street", "plaza", "brick"), (0.90, 0.98, 1.16), 0.78
+    ),
+    "msmt": Climate(
+        12,
+        0.12,
+        0.13,
+        0.04,
+        (0.64, 1.20),
+        0.9,
+        (3, 9),
+        0.12,
+        ("hall", "street", "plaza", "hall", "lawn"),
+        (1.14, 1.0, 0.84),
+        1.12,
+    ),
 }
 
-# %% ../../nbs/data/02_cameras.ipynb #37ceb9e4
+# %% ../../nbs/data/02_cameras.ipynb #b7243c0f
 VIEW = (400, 176)  # panorama, pixels
 
-def _tone(rng, base, spread=14): return tuple(int(v) for v in np.clip(np.array(base) + rng.normal(0, spread) + rng.normal(0, spread / 3, 3), 8, 247))
+
+def _tone(rng, base, spread=14):
+    return tuple(int(v) for v in np.clip(np.array(base) + rng.normal(0, spread) + rng.normal(0, spread / 3, 3), 8, 247))
+
 
 def _ground(draw, rng, colour, horizon, tiles):
     "Ground with joints that meet at the horizon."
     width, height = VIEW
     draw.rectangle([0, horizon, width, height], fill=colour)
-    joint = tuple(int(v * .86) for v in colour)
+    joint = tuple(int(v * 0.86) for v in colour)
     if tiles:
-        for k in range(1, 8): draw.line([0, horizon + (height - horizon) * (k / 8) ** 2, width, horizon + (height - horizon) * (k / 8) ** 2], fill=joint)
-        for x in range(-width, 2 * width, int(rng.integers(30, 60))): draw.line([width / 2 + (x - width / 2) * .4, horizon, x, height], fill=joint)
+        for k in range(1, 8):
+            draw.line(
+                [0, horizon + (height - horizon) * (k / 8) ** 2, width, horizon + (height - horizon) * (k / 8) ** 2],
+                fill=joint,
+            )
+        for x in range(-width, 2 * width, int(rng.integers(30, 60))):
+            draw.line([width / 2 + (x - width / 2) * 0.4, horizon, x, height], fill=joint)
+
 
 def _windows(draw, rng, horizon, colour):
     "Rows of windows or doors along a wall."
     step, w = int(rng.integers(44, 80)), int(rng.integers(18, 34))
     for x in range(int(rng.integers(0, step)), VIEW[0], step):
-        top = int(horizon * rng.uniform(.1, .3))
+        top = int(horizon * rng.uniform(0.1, 0.3))
         draw.rectangle([x, top, x + w, horizon - int(rng.integers(0, 2)) * 14], fill=colour)
-        draw.line([x + w // 2, top, x + w // 2, horizon], fill=tuple(int(v * .7) for v in colour))
+        draw.line([x + w // 2, top, x + w // 2, horizon], fill=tuple(int(v * 0.7) for v in colour))
 
+# %% ../../nbs/data/02_cameras.ipynb #c48fbadf
 def _trees(draw, rng, horizon, amount):
     "Trunks and round crowns behind the ground line."
     for _ in range(amount):
         x, r, green = rng.integers(0, VIEW[0]), rng.integers(18, 40), _tone(rng, (74, 104, 62), 16)
         y = horizon - rng.integers(24, 62)
         draw.rectangle([x - 3, y, x + 3, horizon + 6], fill=_tone(rng, (84, 66, 52), 6))
-        for dx, dy in ((-r * .6, 4), (r * .6, 6), (0, -r * .5), (0, 3)): draw.ellipse([x + dx - r * .7, y + dy - r * .6, x + dx + r * .7, y + dy + r * .6], fill=_tone(rng, green, 5))
+        for dx, dy in ((-r * 0.6, 4), (r * 0.6, 6), (0, -r * 0.5), (0, 3)):
+            draw.ellipse(
+                [x + dx - r * 0.7, y + dy - r * 0.6, x + dx + r * 0.7, y + dy + r * 0.6], fill=_tone(rng, green, 5)
+            )
 
-# %% ../../nbs/data/02_cameras.ipynb #b7243c0f
+# %% ../../nbs/data/02_cameras.ipynb #5ff9ff48
 def paint_place(
     rng: np.random.Generator,  # consumed
     kind: str,  # lawn, plaza, street, brick or hall
@@ -76,32 +118,60 @@ def paint_place(
     "A wide background for one camera."
     width, height = VIEW
     horizon = int(rng.integers(56, 92))
-    image = Image.new("RGB", VIEW, _tone(rng, {"lawn": (168, 184, 190), "hall": (186, 182, 172), "brick": (138, 96, 80)}.get(kind, (150, 150, 148)), 16))
+    image = Image.new(
+        "RGB",
+        VIEW,
+        _tone(
+            rng,
+            {"lawn": (168, 184, 190), "hall": (186, 182, 172), "brick": (138, 96, 80)}.get(kind, (150, 150, 148)),
+            16,
+        ),
+    )
     draw = ImageDraw.Draw(image)
     if kind == "brick":
-        for y in range(0, horizon, 7): draw.line([0, y, width, y], fill=(122, 88, 76))
-    if kind in ("street", "brick", "hall"): _windows(draw, rng, horizon, _tone(rng, (84, 96, 110) if kind != "hall" else (168, 190, 196), 14))
-    _ground(draw, rng, _tone(rng, {"lawn": (118, 138, 88), "hall": (172, 164, 150), "street": (124, 124, 126)}.get(kind, (150, 142, 134)), 12), horizon, kind != "lawn")
+        for y in range(0, horizon, 7):
+            draw.line([0, y, width, y], fill=(122, 88, 76))
+    if kind in ("street", "brick", "hall"):
+        _windows(draw, rng, horizon, _tone(rng, (84, 96, 110) if kind != "hall" else (168, 190, 196), 14))
+    _ground(
+        draw,
+        rng,
+        _tone(
+            rng,
+            {"lawn": (118, 138, 88), "hall": (172, 164, 150), "street": (124, 124, 126)}.get(kind, (150, 142, 134)),
+            12,
+        ),
+        horizon,
+        kind != "lawn",
+    )
     if kind == "lawn":
         x = int(rng.integers(80, width - 80))
-        draw.polygon([(x, horizon), (x + 30, horizon), (x + 150, height), (x - 120, height)], fill=_tone(rng, (172, 164, 150), 8))
-    if kind in ("lawn", "plaza"): _trees(draw, rng, horizon, int(rng.integers(5, 11)))
+        draw.polygon(
+            [(x, horizon), (x + 30, horizon), (x + 150, height), (x - 120, height)], fill=_tone(rng, (172, 164, 150), 8)
+        )
+    if kind in ("lawn", "plaza"):
+        _trees(draw, rng, horizon, int(rng.integers(5, 11)))
     for _ in range(int(rng.integers(1, 5))):
         x, w = int(rng.integers(0, width)), int(rng.integers(2, 6))
-        draw.rectangle([x, int(rng.integers(0, 40)), x + w, horizon + int(rng.integers(4, 40))], fill=_tone(rng, (92, 92, 96), 20))
+        draw.rectangle(
+            [x, int(rng.integers(0, 40)), x + w, horizon + int(rng.integers(4, 40))], fill=_tone(rng, (92, 92, 96), 20)
+        )
     if kind == "street":
         for _ in range(3):
             x, w, body = int(rng.integers(0, width)), int(rng.integers(50, 90)), _tone(rng, (120, 110, 112), 50)
             draw.rounded_rectangle([x, horizon - 20, x + w, horizon + 10], 6, fill=body)
             draw.rounded_rectangle([x + w // 5, horizon - 34, x + w * 4 // 5, horizon - 14], 5, fill=(62, 70, 80))
-    grain = rng.integers(-10, 11, (height // 4, width // 4)).repeat(4, 0).repeat(4, 1) + rng.integers(-5, 6, (height, width))
+    grain = rng.integers(-10, 11, (height // 4, width // 4)).repeat(4, 0).repeat(4, 1) + rng.integers(
+        -5, 6, (height, width)
+    )
     pixels = np.asarray(image, np.int16) + grain[..., None].astype(np.int16)
     return Image.fromarray(pixels.clip(0, 255).astype(np.uint8)).filter(ImageFilter.BoxBlur(1.2))
 
-# %% ../../nbs/data/02_cameras.ipynb #5ff9ff48
+# %% ../../nbs/data/02_cameras.ipynb #88fc52f3
 @dataclass(frozen=True)
 class Camera:
     "One camera's place, view and response."
+
     domain: str
     number: int  # counted from 1, as the data sets do
     place: Image.Image = field(repr=False)
@@ -113,6 +183,7 @@ class Camera:
     noise: int  # grey levels
     coarse: float  # the image is seen at this fraction of its size
 
+# %% ../../nbs/data/02_cameras.ipynb #c805761d
 @functools.lru_cache(64)
 def make_camera(
     domain: str,  # "market", "duke" or "msmt"
@@ -122,66 +193,100 @@ def make_camera(
     "The camera with this number."
     rng, c = named_rng(seed, domain, "camera", number), CLIMATES[domain]
     place = paint_place(rng, c.places[(number - 1) % len(c.places)])
-    gains = np.exp(rng.normal(0, c.gain, 3)); gains /= gains @ (.3, .59, .11)
+    gains = np.exp(rng.normal(0, c.gain, 3))
+    gains /= gains @ (0.3, 0.59, 0.11)
     mix = np.eye(3) * (1 - 2 * c.mixing) + c.mixing + rng.normal(0, c.mixing / 2, (3, 3)) * (1 - np.eye(3))
-    gamma, haze = math.exp(rng.normal(0, c.gamma)), rng.uniform(0, .1)
-    levels = 255 * ((np.arange(256) / 255) ** gamma * (1 - haze) + haze * .7)
+    gamma, haze = math.exp(rng.normal(0, c.gamma)), rng.uniform(0, 0.1)
+    levels = 255 * ((np.arange(256) / 255) ** gamma * (1 - haze) + haze * 0.7)
     levels = 128 + (levels - 128) * c.contrast
-    return Camera(domain, number, place, float(rng.choice([0, math.pi / 2, -math.pi / 2, math.pi, .8])), float(rng.uniform(.94, 1.12)),
-                  np.rint(mix * gains * c.cast * 256).astype(np.int32), np.rint(levels).clip(0, 255).astype(np.uint8), float(rng.uniform(0, c.blur)),
-                  int(rng.integers(c.noise[0], c.noise[1] + 1)), float(rng.choice([1, 1, .8, .65])))
+    return Camera(
+        domain,
+        number,
+        place,
+        float(rng.choice([0, math.pi / 2, -math.pi / 2, math.pi, 0.8])),
+        float(rng.uniform(0.94, 1.12)),
+        np.rint(mix * gains * c.cast * 256).astype(np.int32),
+        np.rint(levels).clip(0, 255).astype(np.uint8),
+        float(rng.uniform(0, c.blur)),
+        int(rng.integers(c.noise[0], c.noise[1] + 1)),
+        float(rng.choice([1, 1, 0.8, 0.65])),
+    )
 
-# %% ../../nbs/data/02_cameras.ipynb #c805761d
+# %% ../../nbs/data/02_cameras.ipynb #a85c14e2
 def draw_occluder(
     rng: np.random.Generator,  # consumed
     domain: str,  # whose people may walk by
     side: str = "any",  # any, lower, left or right
-    cover: tuple = (.15, .45),  # range of the covered fraction of the image's height or width
+    cover: tuple = (0.15, 0.45),  # range of the covered fraction of the image's height or width
     seed: int = 0,  # the town's seed, for passers-by
 ) -> tuple:  # (H, W, 3) uint8 colours and (H, W) bool mask at label size with margin
     "Something in front of the person."
     width, height = (WIDTH + 2 * MARGIN) * FINE, (HEIGHT + 2 * MARGIN) * FINE
     m, share = MARGIN * FINE, rng.uniform(*cover)
-    if side == "any": side = str(rng.choice(["lower", "left", "right"]))
-    if side != "lower" and rng.random() < .5:
+    if side == "any":
+        side = str(rng.choice(["lower", "left", "right"]))
+    if side != "lower" and rng.random() < 0.5:
         passer = draw_identity(domain, int(rng.integers(10_000, 20_000)), seed)
         labels = figure(passer, draw_pose(rng, math.pi / 2), 1.1)
-        shift = int((WIDTH * FINE * (.62 - share * .6)) * (1 if side == "right" else -1))
+        shift = int((WIDTH * FINE * (0.62 - share * 0.6)) * (1 if side == "right" else -1))
         labels = np.roll(labels, shift, 1)
         return paint(labels, passer, rng), labels > 0
-    image = Image.new("RGB", (width, height)); mask = Image.new("L", (width, height))
+    image = Image.new("RGB", (width, height))
+    mask = Image.new("L", (width, height))
     colour, dark = _tone(rng, (118, 116, 116), 46), (52, 58, 66)
+
     def both(method, box, fill, **kw):
-        getattr(ImageDraw.Draw(image), method)(box, fill=fill, **kw); getattr(ImageDraw.Draw(mask), method)(box, fill=255, **kw)
+        getattr(ImageDraw.Draw(image), method)(box, fill=fill, **kw)
+        getattr(ImageDraw.Draw(mask), method)(box, fill=255, **kw)
+
     top = height - m - int(share * HEIGHT * FINE)
     if side == "lower":
         kind = str(rng.choice(["car", "bush", "sign"]))
-        if kind == "car": both("rounded_rectangle", [-20, top, width + 20, height], colour, radius=24), both("rounded_rectangle", [30, top + 8, width - 40, top + 34], dark, radius=9)
-        elif kind == "bush": [both("ellipse", [x - 34, top + int(rng.integers(-6, 14)), x + 34, height + 60], _tone(rng, (66, 98, 56), 10)) for x in range(0, width + 30, 26)]
-        else: both("rectangle", [0, top, width, height], colour), both("rectangle", [0, top + 10, width, top + 18], _tone(rng, (190, 186, 176), 20))
+        if kind == "car":
+            (
+                both("rounded_rectangle", [-20, top, width + 20, height], colour, radius=24),
+                both("rounded_rectangle", [30, top + 8, width - 40, top + 34], dark, radius=9),
+            )
+        elif kind == "bush":
+            [
+                both(
+                    "ellipse",
+                    [x - 34, top + int(rng.integers(-6, 14)), x + 34, height + 60],
+                    _tone(rng, (66, 98, 56), 10),
+                )
+                for x in range(0, width + 30, 26)
+            ]
+        else:
+            (
+                both("rectangle", [0, top, width, height], colour),
+                both("rectangle", [0, top + 10, width, top + 18], _tone(rng, (190, 186, 176), 20)),
+            )
     else:
         edge = m + int(share * WIDTH * FINE) if side == "left" else width - m - int(share * WIDTH * FINE)
         both("rectangle", [0, 0, edge, height] if side == "left" else [edge, 0, width, height], colour)
-        both("rectangle", [edge - 3, 0, edge + 3, height], tuple(int(v * .7) for v in colour))
+        both("rectangle", [edge - 3, 0, edge + 3, height], tuple(int(v * 0.7) for v in colour))
     return np.asarray(image), np.asarray(mask) > 0
 
-# %% ../../nbs/data/02_cameras.ipynb #459fb606
+# %% ../../nbs/data/02_cameras.ipynb #9966c1f4
 @dataclass(frozen=True)
 class Photograph:
     "One image with everything that is known about it."
+
     image: Image.Image = field(repr=False)  # 64 × 128 RGB
     mask: np.ndarray = field(repr=False)  # (128, 64) bool: visible pixels of the person
     visible: float  # fraction of the person's pixels that is in the picture and not covered
     top: float  # rows (fractions of the height) between which the person shows
     bottom: float
 
+
 def _backdrop(rng, camera):
     "A window of the camera's panorama at the image's size."
-    zoom = rng.uniform(.8, 1.15)
+    zoom = rng.uniform(0.8, 1.15)
     w, h = int(VIEW[1] / 2 * zoom / 1.15), int(VIEW[1] * zoom / 1.15)
     x, y = int(rng.integers(0, VIEW[0] - w)), int(rng.integers(0, VIEW[1] - h + 1))
     return np.asarray(camera.place.resize((WIDTH, HEIGHT), Image.Resampling.BILINEAR, (x, y, x + w, y + h)), np.int32)
 
+# %% ../../nbs/data/02_cameras.ipynb #3542b182
 def expose(
     pixels: np.ndarray,  # (H, W, 3) integers 0–255
     camera: Camera,
@@ -190,15 +295,21 @@ def expose(
     "Send a picture through a camera's colours, sharpness and noise."
     low, high = CLIMATES[camera.domain].brightness
     exposure = int(256 * rng.uniform(low, high) + rng.normal(0, 8))
-    seen = camera.levels[((pixels.reshape(-1, 3) @ camera.matrix.T >> 8) * exposure >> 8).clip(0, 255)].reshape(pixels.shape)
+    seen = camera.levels[((pixels.reshape(-1, 3) @ camera.matrix.T >> 8) * exposure >> 8).clip(0, 255)].reshape(
+        pixels.shape
+    )
     image = Image.fromarray(seen)
-    if camera.coarse < 1: image = image.resize((int(WIDTH * camera.coarse), int(HEIGHT * camera.coarse)), Image.Resampling.BOX).resize(image.size, Image.Resampling.BILINEAR)
-    if camera.blur: image = image.filter(ImageFilter.BoxBlur(camera.blur + float(rng.uniform(0, .3))))
+    if camera.coarse < 1:
+        image = image.resize((int(WIDTH * camera.coarse), int(HEIGHT * camera.coarse)), Image.Resampling.BOX).resize(
+            image.size, Image.Resampling.BILINEAR
+        )
+    if camera.blur:
+        image = image.filter(ImageFilter.BoxBlur(camera.blur + float(rng.uniform(0, 0.3))))
     grain = rng.integers(-128, 128, (*pixels.shape[:2], 3), dtype=np.int16)
     grain[1:] += grain[:-1]  # neighbouring rows share grain: sensor noise after a codec is not white
     return Image.fromarray((np.asarray(image, np.int16) + (grain * camera.noise >> 7)).clip(0, 255).astype(np.uint8))
 
-# %% ../../nbs/data/02_cameras.ipynb #a85c14e2
+# %% ../../nbs/data/02_cameras.ipynb #fba05635
 def photograph(
     person: Identity,  # who
     camera: Camera,  # where
@@ -213,23 +324,29 @@ def photograph(
     inner = (slice(m, -m), slice(m, -m))
     pixels, shown = paint(labels[inner], person, rng), whole[inner]
     if occluder or rng.random() < CLIMATES[person.domain].occluder:
-        colours, cover = draw_occluder(rng, person.domain, *(occluder or ()), seed=seed)
+        side, share = occluder or ("any", (0.15, 0.45))
+        colours, cover = draw_occluder(rng, person.domain, side, share, seed)
         shown = shown & ~cover[inner]
         pixels = np.where(cover[inner][..., None], colours[inner], pixels)
         solid = whole[inner] | cover[inner]
-    else: solid = whole[inner]
+    else:
+        solid = whole[inner]
     reduce = lambda a: np.asarray(Image.fromarray(a).reduce(FINE), np.int32)
     alpha, front = reduce(solid.astype(np.uint8) * 255)[..., None], reduce(pixels * solid[..., None])
     picture = front + _shadow(_backdrop(rng, camera), shown) * (255 - alpha) // 255
     mask = reduce(shown.astype(np.uint8) * 255) > 127
     rows = np.flatnonzero(mask.any(1))
     top, bottom = (rows[0] / HEIGHT, (rows[-1] + 1) / HEIGHT) if len(rows) else (0.0, 0.0)
-    return Photograph(expose(picture, camera, rng), mask, float(shown.sum() / max(whole.sum(), 1)), float(top), float(bottom))
+    return Photograph(
+        expose(picture, camera, rng), mask, float(shown.sum() / max(whole.sum(), 1)), float(top), float(bottom)
+    )
 
+# %% ../../nbs/data/02_cameras.ipynb #f3bbc668
 def _shadow(backdrop, shown):
     "Darken the ground where the person stands."
     feet = np.flatnonzero(shown.any(1))
-    if not len(feet) or feet[-1] < shown.shape[0] * .8: return backdrop
+    if not len(feet) or feet[-1] < shown.shape[0] * 0.8:
+        return backdrop
     y, x = feet[-1] // FINE, int(np.flatnonzero(shown[feet[-1]]).mean()) // FINE
     ys, xs = np.arange(HEIGHT)[:, None] - y + 1, np.arange(WIDTH)[None] - x
     return backdrop * (256 - (110 - (xs * xs * 2 + ys * ys * 30) // 5).clip(0))[..., None] // 256

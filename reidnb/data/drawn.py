@@ -28,9 +28,11 @@ from .pedestrians import HEIGHT, WIDTH, Identity, draw_identity, named_rng
 EDITION = "1"
 DRAWN = ("market", "duke", "msmt", "partial_reid", "partial_ilids")
 
+
 @dataclass(frozen=True)
 class Scale:
     "How many people and images a drawn town has."
+
     identities: int = 100  # training identities per domain
     images: int = 9  # training images per identity
     test_identities: int = 80  # per domain
@@ -40,17 +42,21 @@ class Scale:
     ilids_identities: int = 119  # of the set in the place of Partial-iLIDS
     seed: int = 0  # another seed is another town
 
+
 def drawn_fingerprint(
     name: str,  # one of `DRAWN`
     scale: Scale,  # how much is drawn
 ) -> str:  # 16 hexadecimal digits
     "The identity of a drawn data set, known before it is drawn: equal edition and scale give equal bytes."
-    return hashlib.blake2b(json.dumps([EDITION, name, asdict(scale)], sort_keys=True).encode(), digest_size=8).hexdigest()
+    return hashlib.blake2b(
+        json.dumps([EDITION, name, asdict(scale)], sort_keys=True).encode(), digest_size=8
+    ).hexdigest()
 
 # %% ../../nbs/data/03_drawn.ipynb #a39119a4
 @dataclass(frozen=True)
 class Shot:
     "One image to be drawn."
+
     path: str  # relative to the data set's root
     pid: int
     person: int  # number of the drawn identity
@@ -59,65 +65,142 @@ class Shot:
     camera: int
     key: int  # which image of this person
     occluder: tuple | None = None  # (side, range of cover)
-    crop: str = ""  # "", whole3 (3:1), whole2 (2:1), occluded, or partial: the visible part of the same-named occluded image
+    crop: str = (
+        ""  # "", whole3 (3:1), whole2 (2:1), occluded, or partial: the visible part of the same-named occluded image
+    )
 
+# %% ../../nbs/data/03_drawn.ipynb #9562d56b
 def _shots(name, scale):
     "(folder, pid, person, camera, key, occluder) of the three camera networks."
     count = CLIMATES[name].cameras
     for pid in range(1, scale.identities + 1):
         start = int(named_rng(scale.seed, name, "cameras", pid).integers(count))
-        for k in range(scale.images): yield "train", pid, pid, 1 + (start + k * 5) % count, k, None
+        for k in range(scale.images):
+            yield "train", pid, pid, 1 + (start + k * 5) % count, k, None
     for pid in range(scale.identities + 1, scale.identities + scale.test_identities + 1):
         cameras = 1 + named_rng(scale.seed, name, "cameras", pid).permutation(count)[:4]
         for k, camera in enumerate(cameras):
-            if k < 3: yield "query", pid, pid, int(camera), k, None
-            for j in (0, 1): yield "gallery", pid, pid, int(camera), 10 + 2 * k + j, None
-    for k in range(scale.distractors): yield "gallery", 0, 5_000 + k, 1 + k % count, k, None
+            if k < 3:
+                yield "query", pid, pid, int(camera), k, None
+            for j in (0, 1):
+                yield "gallery", pid, pid, int(camera), 10 + 2 * k + j, None
+    for k in range(scale.distractors):
+        yield "gallery", 0, 5_000 + k, 1 + k % count, k, None
     if name == "market":
-        for k in range(scale.junk): yield "gallery", -1, scale.identities + 1 + k % scale.test_identities, 1 + k % count, 1_000 + k, ("lower", (.7, .85))
+        for k in range(scale.junk):
+            yield (
+                "gallery",
+                -1,
+                scale.identities + 1 + k % scale.test_identities,
+                1 + k % count,
+                1_000 + k,
+                ("lower", (0.7, 0.85)),
+            )
 
-# %% ../../nbs/data/03_drawn.ipynb #9562d56b
+# %% ../../nbs/data/03_drawn.ipynb #f90bb616
 def _market(scale):
     folder = dict(train="bounding_box_train", query="query", gallery="bounding_box_test")
     for split, pid, person, camera, key, occluder in _shots("market", scale):
         label = f"{pid:04d}" if pid >= 0 else "-1"
         frame = 151 + 25 * (key if pid > 0 else key * 7)
         tail = ".jpg.jpg" if split == "train" and pid % 50 == 7 and key == 0 else ".jpg"  # the real set has 24 of them
-        yield Shot(f"{folder[split]}/{label}_c{camera}s{1 + key % 3}_{frame:06d}_{key % 10:02d}{tail}", pid, person, "market", "market", camera, key, occluder)
+        yield Shot(
+            f"{folder[split]}/{label}_c{camera}s{1 + key % 3}_{frame:06d}_{key % 10:02d}{tail}",
+            pid,
+            person,
+            "market",
+            "market",
+            camera,
+            key,
+            occluder,
+        )
+
 
 def _duke(scale):
     folder = dict(train="bounding_box_train", query="query", gallery="bounding_box_test")
     for split, pid, person, camera, key, occluder in _shots("duke", scale):
-        yield Shot(f"{folder[split]}/{pid:04d}_c{camera}_f{46_000 + 60 * key:07d}.jpg", pid, person, "duke", "duke", camera, key, occluder)
+        yield Shot(
+            f"{folder[split]}/{pid:04d}_c{camera}_f{46_000 + 60 * key:07d}.jpg",
+            pid,
+            person,
+            "duke",
+            "duke",
+            camera,
+            key,
+            occluder,
+        )
 
+# %% ../../nbs/data/03_drawn.ipynb #996f4248
 def _msmt(scale):
     "MSMT17 counts its people from 0 in each half; V2's folder names are used."
     for split, pid, person, camera, key, occluder in _shots("msmt", scale):
-        half, number = ("train", pid - 1) if split == "train" else ("test", pid - 1 - scale.identities if pid else scale.test_identities + key)
-        yield Shot(f"mask_{half}_v2/{number:04d}/{number:04d}_{key:03d}_{camera:02d}_0303morning_{key:04d}_{0 if split != 'query' else 1}.jpg", number, person, "msmt", "msmt", camera, key, occluder)
+        half, number = (
+            ("train", pid - 1)
+            if split == "train"
+            else ("test", pid - 1 - scale.identities if pid else scale.test_identities + key)
+        )
+        yield Shot(
+            f"mask_{half}_v2/{number:04d}/{number:04d}_{key:03d}_{camera:02d}_0303morning_{key:04d}_{0 if split != 'query' else 1}.jpg",
+            number,
+            person,
+            "msmt",
+            "msmt",
+            camera,
+            key,
+            occluder,
+        )
 
+# %% ../../nbs/data/03_drawn.ipynb #e7a1d8cc
 def _partial_reid(scale):
     for pid in range(1, scale.partial_identities + 1):
         rng = named_rng(scale.seed, "partial_reid", pid)
         for k in range(1, 6):
             camera = 101 + int(rng.integers(6))
-            occluder = (str(rng.choice(["lower", "left", "right"], p=[.76, .12, .12])), (.28, .55))
-            yield Shot(f"whole_body_images/{pid:03d}_{k:03d}.jpg", pid, 30_000 + pid, "market", "market", camera, k, crop="whole3")
-            for crop in ("occluded", "partial"): yield Shot(f"{crop}_body_images/{pid:03d}_{k:03d}.jpg", pid, 30_000 + pid, "market", "market", 107 + k % 3, 10 + k, occluder, crop)
+            occluder = (str(rng.choice(["lower", "left", "right"], p=[0.76, 0.12, 0.12])), (0.28, 0.55))
+            yield Shot(
+                f"whole_body_images/{pid:03d}_{k:03d}.jpg",
+                pid,
+                30_000 + pid,
+                "market",
+                "market",
+                camera,
+                k,
+                crop="whole3",
+            )
+            for crop in ("occluded", "partial"):
+                yield Shot(
+                    f"{crop}_body_images/{pid:03d}_{k:03d}.jpg",
+                    pid,
+                    30_000 + pid,
+                    "market",
+                    "market",
+                    107 + k % 3,
+                    10 + k,
+                    occluder,
+                    crop,
+                )
+
 
 def _partial_ilids(scale):
     for pid in range(1, scale.ilids_identities + 1):
-        side = str(named_rng(scale.seed, "partial_ilids", pid).choice(["lower", "left", "right"], p=[.7, .15, .15]))
+        side = str(named_rng(scale.seed, "partial_ilids", pid).choice(["lower", "left", "right"], p=[0.7, 0.15, 0.15]))
         yield Shot(f"Gallery/{pid}.jpg", pid, 30_000 + pid, "msmt", "msmt", 101, 0, crop="whole2")
-        yield Shot(f"Probe/{pid}.jpg", pid, 30_000 + pid, "msmt", "msmt", 104, 1, (side, (.3, .55)), "partial")
+        yield Shot(f"Probe/{pid}.jpg", pid, 30_000 + pid, "msmt", "msmt", 104, 1, (side, (0.3, 0.55)), "partial")
 
+# %% ../../nbs/data/03_drawn.ipynb #9d123a29
 _LISTS = dict(market=_market, duke=_duke, msmt=_msmt, partial_reid=_partial_reid, partial_ilids=_partial_ilids)
 
-# %% ../../nbs/data/03_drawn.ipynb #e7a1d8cc
-MARKET_COLOURS = dict(up=("black", "white", "red", "purple", "yellow", "gray", "blue", "green"),
-                      down=("black", "white", "pink", "purple", "yellow", "gray", "blue", "green", "brown"))
-DUKE_COLOURS = dict(up=("black", "white", "red", "purple", "gray", "blue", "green", "brown"), down=("black", "white", "red", "gray", "blue", "green", "brown"))
+# %% ../../nbs/data/03_drawn.ipynb #b95de535
+MARKET_COLOURS = dict(
+    up=("black", "white", "red", "purple", "yellow", "gray", "blue", "green"),
+    down=("black", "white", "pink", "purple", "yellow", "gray", "blue", "green", "brown"),
+)
+DUKE_COLOURS = dict(
+    up=("black", "white", "red", "purple", "gray", "blue", "green", "brown"),
+    down=("black", "white", "red", "gray", "blue", "green", "brown"),
+)
 
+# %% ../../nbs/data/03_drawn.ipynb #86e72917
 def attribute_labels(
     person: Identity,
     style: str = "market",  # "market" or "duke": whose published fields
@@ -125,120 +208,198 @@ def attribute_labels(
     "A drawn person's attributes as the published attribute files code them."
     yes = lambda flag: 2 if flag else 1
     long = person.lower_kind == "trousers"
-    both = dict(gender=yes(person.female), hat=yes(person.hat), backpack=yes(person.backpack), bag=yes(person.shoulder_bag), handbag=yes(person.handbag))
+    both = dict(
+        gender=yes(person.female),
+        hat=yes(person.hat),
+        backpack=yes(person.backpack),
+        bag=yes(person.shoulder_bag),
+        handbag=yes(person.handbag),
+    )
     colours = MARKET_COLOURS if style == "market" else DUKE_COLOURS
-    paint = {f"{part}{c}": yes(worn == c) for part, worn in (("up", person.upper), ("down", person.lower)) for c in colours[part]}
-    if style == "duke": return dict(both, boots=yes(person.boots), shoes=yes(person.light_shoes), top=yes(not person.short_sleeves), **paint)
-    return dict(both, age=person.age, hair=yes(person.long_hair), up=yes(person.short_sleeves), down=yes(not long), clothes=yes(person.lower_kind != "skirt"), **paint)
+    paint = {
+        f"{part}{c}": yes(worn == c)
+        for part, worn in (("up", person.upper), ("down", person.lower))
+        for c in colours[part]
+    }
+    if style == "duke":
+        return dict(
+            both, boots=yes(person.boots), shoes=yes(person.light_shoes), top=yes(not person.short_sleeves), **paint
+        )
+    return dict(
+        both,
+        age=person.age,
+        hair=yes(person.long_hair),
+        up=yes(person.short_sleeves),
+        down=yes(not long),
+        clothes=yes(person.lower_kind != "skirt"),
+        **paint,
+    )
 
-# %% ../../nbs/data/03_drawn.ipynb #605ff161
+# %% ../../nbs/data/03_drawn.ipynb #8cc958ca
 def _frame(shot, photo):
     "Cut and resize one photograph as its data set wants it: (image, mask)."
     image, mask = photo.image, Image.fromarray(photo.mask)
-    if not shot.crop: return image, mask
+    if not shot.crop:
+        return image, mask
     rng = named_rng("frame", shot.path)
     left, upper, right, lower = (10, 0, WIDTH - 11, HEIGHT) if shot.domain == "market" else (0, 0, WIDTH, HEIGHT)
     if shot.crop == "partial":
         ys, xs = np.nonzero(photo.mask)
         side = shot.occluder[0] if len(ys) else "none"
         lower = int(ys.max()) + 1 if side == "lower" else lower
-        left, right = (int(xs.min()), right) if side == "left" else (left, int(xs.max()) + 1) if side == "right" else (left, right)
+        left, right = (
+            (int(xs.min()), right)
+            if side == "left"
+            else (left, int(xs.max()) + 1)
+            if side == "right"
+            else (left, right)
+        )
         left, right, lower = min(left, WIDTH - 16), max(right, min(left, WIDTH - 16) + 16), max(lower, 32)
-    zoom = float(rng.uniform(.8, 1.5))
+    zoom = float(rng.uniform(0.8, 1.5))
     size = (max(20, int((right - left) * zoom)), max(36, int((lower - upper) * zoom)))
     box = (left, upper, right, lower)
     return image.resize(size, Image.Resampling.BILINEAR, box), mask.resize(size, Image.Resampling.NEAREST, box)
 
+# %% ../../nbs/data/03_drawn.ipynb #da8974f2
 def _take(root, shots, seed, style):
     "Draw and write some shots; a worker's job. Returns their rows for drawn.csv."
     rows = []
     for shot in shots:
         person = draw_identity(shot.domain, shot.person, seed)
         # the fields that name a picture are the same for an occluded image and its partial crop
-        photo = photograph(person, make_camera(shot.town, shot.camera, seed), shot.key, shot.pid if shot.pid <= 0 else 0, seed=seed, occluder=shot.occluder)
+        photo = photograph(
+            person,
+            make_camera(shot.town, shot.camera, seed),
+            shot.key,
+            shot.pid if shot.pid <= 0 else 0,
+            seed=seed,
+            occluder=shot.occluder,
+        )
         image, mask = _frame(shot, photo)
-        target = Path(root, shot.path); target.parent.mkdir(parents=True, exist_ok=True)
+        target = Path(root, shot.path)
+        target.parent.mkdir(parents=True, exist_ok=True)
         image.save(target, format="JPEG", quality=90)
         mask_path = f"masks/{shot.path}.png"
         Path(root, mask_path).parent.mkdir(parents=True, exist_ok=True)
         mask.save(Path(root, mask_path))
-        rows.append(dict(path=shot.path, pid=shot.pid, mask=mask_path, visible=round(photo.visible, 4), **attribute_labels(person, style)))
+        rows.append(
+            dict(
+                path=shot.path,
+                pid=shot.pid,
+                mask=mask_path,
+                visible=round(photo.visible, 4),
+                **attribute_labels(person, style),
+            )
+        )
     return rows
 
-# %% ../../nbs/data/03_drawn.ipynb #86e72917
+# %% ../../nbs/data/03_drawn.ipynb #294428de
 def _write_attributes(root, name, labels):
     "The published form: <name>_attribute.mat, one row an identity, image_index as strings."
     halves = {}
     for half, folder in (("train", "bounding_box_train"), ("test", "bounding_box_test")):
-        people = labels[labels["path"].str.startswith(folder) & (labels["pid"] > 0)].drop_duplicates("pid").sort_values("pid")
+        people = (
+            labels[labels["path"].str.startswith(folder) & (labels["pid"] > 0)]
+            .drop_duplicates("pid")
+            .sort_values("pid")
+        )
         fields = [c for c in labels.columns if c not in ("path", "pid", "mask", "visible")]
         struct = {f: people[f].to_numpy(np.uint8)[None] for f in (fields if half == "train" else fields[::-1])}
         halves[half] = dict(struct, image_index=people["pid"].map("{:04d}".format).to_numpy(object)[None])
     savemat(Path(root, f"{name}_attribute.mat"), {f"{name}_attribute": halves})
 
+
 def _write_lists(root, name, labels):
     "List files as MSMT17 and Partial-iLIDS have them."
     paths = labels["path"]
     if name == "partial_ilids":
-        for folder in ("Probe", "Gallery"): Path(root, f"{folder}.txt").write_text("".join(f"{p}\n" for p in sorted(paths[paths.str.startswith(folder)], key=lambda p: int(Path(p).stem))))
+        for folder in ("Probe", "Gallery"):
+            Path(root, f"{folder}.txt").write_text(
+                "".join(f"{p}\n" for p in sorted(paths[paths.str.startswith(folder)], key=lambda p: int(Path(p).stem)))
+            )
         return
     train, query = paths.str.startswith("mask_train"), paths.str.endswith("_1.jpg")
     last = labels["pid"] == labels["pid"][train].max()
-    for part, chosen in dict(train=train & ~last, val=train & last, query=~train & query, gallery=~train & ~query).items():
+    for part, chosen in dict(
+        train=train & ~last, val=train & last, query=~train & query, gallery=~train & ~query
+    ).items():
         rows = labels[chosen]
-        Path(root, f"list_{part}.txt").write_text("".join(f"{p.split('/', 1)[1]} {pid}\n" for p, pid in zip(rows["path"], rows["pid"])))
+        Path(root, f"list_{part}.txt").write_text(
+            "".join(f"{p.split('/', 1)[1]} {pid}\n" for p, pid in zip(rows["path"], rows["pid"]))
+        )
 
-# %% ../../nbs/data/03_drawn.ipynb #520a6c6c
-FOLDERS = dict(market="Market-1501-v15.09.15", duke="DukeMTMC-reID", msmt="MSMT17", partial_reid="Partial-REID_Dataset", partial_ilids="Partial_iLIDS")
+# %% ../../nbs/data/03_drawn.ipynb #52f21e19
+FOLDERS = dict(
+    market="Market-1501-v15.09.15",
+    duke="DukeMTMC-reID",
+    msmt="MSMT17",
+    partial_reid="Partial-REID_Dataset",
+    partial_ilids="Partial_iLIDS",
+)
+
 
 def _content_hash(root):
     total = hashlib.blake2b(digest_size=16)
     for path in sorted(p for p in Path(root).rglob("*") if p.suffix in (".jpg", ".png", ".csv", ".txt")):
-        total.update(path.relative_to(root).as_posix().encode()); total.update(path.read_bytes())
+        total.update(path.relative_to(root).as_posix().encode())
+        total.update(path.read_bytes())
     return total.hexdigest()
 
+# %% ../../nbs/data/03_drawn.ipynb #b2835ed9
 def draw_data(
     name: str,  # one of `DRAWN`
-    folder: str | os.PathLike,  # where drawn data is kept; the set goes to <folder>/<fingerprint>/<the real set's folder name>
-    scale: Scale = Scale(),  # how much to draw  # noqa: B008
+    folder: str
+    | os.PathLike,  # where drawn data is kept; the set goes to <folder>/<fingerprint>/<the real set's folder name>
+    scale: Scale = Scale(),  # how much to draw
     jobs: int = 1,  # processes
     progress=None,  # called with the number of images drawn since the last call
 ) -> Path:  # the data set's root
     "Draw a data set once; returns at once when it is already there."
     root = Path(folder, drawn_fingerprint(name, scale), FOLDERS[name])
-    if (root / "drawn.json").exists(): return root
+    if (root / "drawn.json").exists():
+        return root
     shots, style = list(_LISTS[name](scale)), "duke" if name == "duke" else "market"
     unfinished = root.parent.with_name(f"{root.parent.name}.{os.getpid()}")
-    shutil.rmtree(unfinished, ignore_errors=True); (unfinished / root.name).mkdir(parents=True)
-    pieces = [shots[i:i + 64] for i in range(0, len(shots), 64)]
+    shutil.rmtree(unfinished, ignore_errors=True)
+    (unfinished / root.name).mkdir(parents=True)
+    pieces = [shots[i : i + 64] for i in range(0, len(shots), 64)]
     try:
         labels = pd.DataFrame(_in_parallel(unfinished / root.name, pieces, scale.seed, style, jobs, progress))
         _finish(unfinished / root.name, name, labels, scale)
         shutil.rmtree(root.parent, ignore_errors=True)
         os.replace(unfinished, root.parent)
     except OSError:
-        if not (root / "drawn.json").exists(): raise  # otherwise another process was faster
-    finally: shutil.rmtree(unfinished, ignore_errors=True)
+        if not (root / "drawn.json").exists():
+            raise  # otherwise another process was faster
+    finally:
+        shutil.rmtree(unfinished, ignore_errors=True)
     return root
 
+# %% ../../nbs/data/03_drawn.ipynb #ed937529
 def _in_parallel(root, pieces, seed, style, jobs, progress):
     "Rows of all pieces in order; processes are spawned, as on every operating system."
     rows: list = []
-    if jobs == 1 or len(pieces) == 1: results = (_take(root, piece, seed, style) for piece in pieces)
+    if jobs == 1 or len(pieces) == 1:
+        results = (_take(root, piece, seed, style) for piece in pieces)
     else:
         pool = ProcessPoolExecutor(jobs, mp_context=multiprocessing.get_context("spawn"))
         results = (future.result() for future in [pool.submit(_take, root, piece, seed, style) for piece in pieces])
     for part in results:
         rows += part
-        if progress: progress(len(part))
-    if jobs != 1 and len(pieces) > 1: pool.shutdown()
+        if progress:
+            progress(len(part))
+    if jobs != 1 and len(pieces) > 1:
+        pool.shutdown()
     return rows
+
 
 def _finish(root, name, labels, scale):
     "Side files, then counts and hash."
     labels.to_csv(root / "drawn.csv", index=False, lineterminator="\n")
-    if name in ("msmt", "partial_ilids"): _write_lists(root, name, labels)
+    if name in ("msmt", "partial_ilids"):
+        _write_lists(root, name, labels)
     counts = labels.groupby(labels["path"].str.split("/").str[0])["path"].count().to_dict()
     about = dict(edition=EDITION, scale=asdict(scale), images=counts, content=_content_hash(root))
-    if name in ("market", "duke"): _write_attributes(root, name, labels)
+    if name in ("market", "duke"):
+        _write_attributes(root, name, labels)
     (root / "drawn.json").write_text(json.dumps(about, indent=1, sort_keys=True))

@@ -25,21 +25,29 @@ def decode(
 ) -> np.ndarray:  # (height, width, 3) uint8
     "Read one image and resize it; a broken file is an error that names it."
     try:
-        with Image.open(path) as image: return np.asarray(image.convert("RGB").resize(size[::-1], Image.Resampling.BILINEAR))
-    except FileNotFoundError: raise DataError(f"{path}: no such image; the data set changed since it was listed") from None
+        with Image.open(path) as image:
+            return np.asarray(image.convert("RGB").resize(size[::-1], Image.Resampling.BILINEAR))
+    except FileNotFoundError:
+        raise DataError(f"{path}: no such image; the data set changed since it was listed") from None
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise DataError(f"{path}: not a readable image ({error}); expected a whole JPEG or PNG, fetch this file again") from None
+        raise DataError(
+            f"{path}: not a readable image ({error}); expected a whole JPEG or PNG, fetch this file again"
+        ) from None
 
 # %% ../../nbs/data/06_images.ipynb #31ae4fc2
 def _decode_into(array, paths, size, progress):
     with ThreadPoolExecutor() as pool:  # PIL releases the interpreter lock while it decodes
         for i, image in enumerate(pool.map(lambda p: decode(p, size), paths)):
             array[i] = image
-            if progress: progress(1)
+            if progress:
+                progress(1)
 
+# %% ../../nbs/data/06_images.ipynb #3b1108d1
 class ImageStore:
     "Decoded images of a samples table, in its order."
-    def __init__(self,
+
+    def __init__(
+        self,
         samples: pd.DataFrame,  # one row an image
         size: tuple,  # (height, width) in pixels
         folder: str | os.PathLike,  # cache folder
@@ -49,25 +57,37 @@ class ImageStore:
         self.samples, self.size = samples.reset_index(drop=True), tuple(size)
         rows = hashlib.blake2b("\n".join(Path(p).name for p in samples["path"]).encode(), digest_size=4).hexdigest()
         self.path = Path(folder) / f"{fingerprint}-{rows}-{size[0]}x{size[1]}.npy"
-        self._array = None
-        if not self.path.exists(): self._fill(progress)
+        self._array: np.ndarray | None = None
+        if not self.path.exists():
+            self._fill(progress)
 
     def _fill(self, progress):
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        handle, unfinished = tempfile.mkstemp(dir=self.path.parent, prefix="unfinished-", suffix=".npy"); os.close(handle)
+        handle, unfinished = tempfile.mkstemp(dir=self.path.parent, prefix="unfinished-", suffix=".npy")
+        os.close(handle)
         try:
-            array = np.lib.format.open_memmap(unfinished, mode="w+", dtype=np.uint8, shape=(len(self.samples), *self.size, 3))
+            array = np.lib.format.open_memmap(
+                unfinished, mode="w+", dtype=np.uint8, shape=(len(self.samples), *self.size, 3)
+            )
             _decode_into(array, self.samples["path"], self.size, progress)
-            array.flush(); del array
+            array.flush()
+            del array
             os.replace(unfinished, self.path)
-        finally: Path(unfinished).unlink(missing_ok=True)
+        finally:
+            Path(unfinished).unlink(missing_ok=True)
 
-    def __len__(self): return len(self.samples)
-    def __getstate__(self): return dict(self.__dict__, _array=None)  # workers map the file themselves, whatever their start method
+    def __len__(self):
+        return len(self.samples)
+
+    def __getstate__(self):
+        return dict(self.__dict__, _array=None)  # workers map the file themselves, whatever their start method
 
     def __getitem__(self, rows) -> np.ndarray:  # (n, H, W, 3) uint8
         "A copy of these rows' images."
         if self._array is None:
             self._array = np.load(self.path, mmap_mode="r")
-            if self._array.shape != (len(self), *self.size, 3): raise DataError(f"{self.path}: holds {self._array.shape}, expected {(len(self), *self.size, 3)}; delete it, it will be made again")
+            if self._array.shape != (len(self), *self.size, 3):
+                raise DataError(
+                    f"{self.path}: holds {self._array.shape}, expected {(len(self), *self.size, 3)}; delete it, it will be made again"
+                )
         return self._array[rows]

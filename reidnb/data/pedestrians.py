@@ -24,16 +24,25 @@ def named_rng(
 
 # %% ../../nbs/data/01_pedestrians.ipynb #993bc7e4
 PAINT = {  # attribute colour -> RGB under white light
-    "black": (34, 34, 40), "white": (226, 226, 222), "red": (186, 42, 46), "purple": (112, 60, 130),
-    "yellow": (222, 186, 62), "gray": (126, 128, 132), "blue": (52, 84, 160), "green": (58, 122, 72),
-    "brown": (112, 78, 52), "pink": (216, 136, 156),
+    "black": (34, 34, 40),
+    "white": (226, 226, 222),
+    "red": (186, 42, 46),
+    "purple": (112, 60, 130),
+    "yellow": (222, 186, 62),
+    "gray": (126, 128, 132),
+    "blue": (52, 84, 160),
+    "green": (58, 122, 72),
+    "brown": (112, 78, 52),
+    "pink": (216, 136, 156),
 }
 SKIN = ((236, 196, 168), (214, 168, 134), (176, 126, 92), (120, 82, 60), (84, 58, 46))
 HAIR = ((26, 22, 22), (58, 40, 30), (104, 72, 44), (168, 132, 80), (132, 128, 126))
 
+
 @dataclass(frozen=True)
 class Wardrobe:
     "How the people of one domain dress."
+
     upper: dict  # colour name -> weight
     lower: dict  # colour name -> weight
     short_sleeves: float  # probability
@@ -41,19 +50,39 @@ class Wardrobe:
     hat: float  # probability
     mute: float  # 0 keeps the paint, 1 turns it grey: winter cloth is duller than summer cloth
 
+# %% ../../nbs/data/01_pedestrians.ipynb #86a79b6f
 WARDROBES = {
-    "market": Wardrobe(dict(black=.15, white=.2, red=.12, purple=.07, yellow=.12, gray=.1, blue=.12, green=.12),
-                       dict(black=.24, blue=.22, gray=.14, white=.1, brown=.1, green=.08, pink=.07, yellow=.05), .65, .42, .08, .0),
-    "duke": Wardrobe(dict(black=.26, gray=.18, blue=.15, brown=.14, green=.1, red=.08, white=.05, purple=.04),
-                     dict(black=.34, blue=.3, brown=.14, gray=.12, green=.05, red=.03, white=.02), .08, .06, .25, .3),
-    "msmt": Wardrobe(dict(white=.16, black=.18, gray=.14, blue=.14, red=.12, yellow=.08, green=.09, purple=.09),
-                     dict(black=.28, blue=.26, gray=.16, brown=.12, white=.08, green=.05, pink=.05), .3, .2, .12, .12),
+    "market": Wardrobe(
+        dict(black=0.15, white=0.2, red=0.12, purple=0.07, yellow=0.12, gray=0.1, blue=0.12, green=0.12),
+        dict(black=0.24, blue=0.22, gray=0.14, white=0.1, brown=0.1, green=0.08, pink=0.07, yellow=0.05),
+        0.65,
+        0.42,
+        0.08,
+        0.0,
+    ),
+    "duke": Wardrobe(
+        dict(black=0.26, gray=0.18, blue=0.15, brown=0.14, green=0.1, red=0.08, white=0.05, purple=0.04),
+        dict(black=0.34, blue=0.3, brown=0.14, gray=0.12, green=0.05, red=0.03, white=0.02),
+        0.08,
+        0.06,
+        0.25,
+        0.3,
+    ),
+    "msmt": Wardrobe(
+        dict(white=0.16, black=0.18, gray=0.14, blue=0.14, red=0.12, yellow=0.08, green=0.09, purple=0.09),
+        dict(black=0.28, blue=0.26, gray=0.16, brown=0.12, white=0.08, green=0.05, pink=0.05),
+        0.3,
+        0.2,
+        0.12,
+        0.12,
+    ),
 }
 
-# %% ../../nbs/data/01_pedestrians.ipynb #8e1937bf
+# %% ../../nbs/data/01_pedestrians.ipynb #eea9229e
 @dataclass(frozen=True)
 class Identity:
     "What stays the same about a person from image to image."
+
     domain: str
     number: int
     upper: str  # colour name
@@ -82,14 +111,17 @@ class Identity:
     trim: bool = False  # a coloured hem and cuffs
     side: int = 1  # which shoulder carries the bag
 
+# %% ../../nbs/data/01_pedestrians.ipynb #793b2ee0
 def _paint(rng, name, mute):
     colour = np.array(PAINT[name], float)
     colour += (colour.mean() - colour) * mute
-    return tuple(int(v) for v in np.clip(colour * (1 + rng.normal(0, .05)) + rng.normal(0, 7, 3), 12, 243))
+    return tuple(int(v) for v in np.clip(colour * (1 + rng.normal(0, 0.05)) + rng.normal(0, 7, 3), 12, 243))
 
-def _pick(rng, weights: dict): return str(rng.choice(list(weights), p=np.array(list(weights.values())) / sum(weights.values())))
 
-# %% ../../nbs/data/01_pedestrians.ipynb #eea9229e
+def _pick(rng, weights: dict):
+    return str(rng.choice(list(weights), p=np.array(list(weights.values())) / sum(weights.values())))
+
+# %% ../../nbs/data/01_pedestrians.ipynb #d97c9280
 def draw_identity(
     domain: str,  # "market", "duke" or "msmt": whose wardrobe
     number: int,  # which person of that domain
@@ -97,34 +129,68 @@ def draw_identity(
 ) -> Identity:
     "The person with this number."
     rng, w = named_rng(seed, domain, "identity", number), WARDROBES[domain]
-    female = rng.random() < .47
+    female = rng.random() < 0.47
     upper, lower, other = _pick(rng, w.upper), _pick(rng, w.lower), _pick(rng, w.upper)
-    patterns = dict(plain=.46, hoops=.14, pinstripes=.08, checks=.1, halves=.1, open=.12)
+    patterns = dict(plain=0.46, hoops=0.14, pinstripes=0.08, checks=0.1, halves=0.1, open=0.12)
     pattern = _pick(rng, patterns) if other != upper else "plain"
-    kind = "trousers" if rng.random() >= w.shorts else ("skirt" if female and rng.random() < .6 else "shorts")
-    bag = rng.choice(["none", "backpack", "shoulder_bag", "handbag"], p=[.46, .22, .18, .14])
+    kind = "trousers" if rng.random() >= w.shorts else ("skirt" if female and rng.random() < 0.6 else "shorts")
+    bag = rng.choice(["none", "backpack", "shoulder_bag", "handbag"], p=[0.46, 0.22, 0.18, 0.14])
     pick = lambda names: PAINT[names[rng.integers(len(names))]]
-    light = bool(rng.random() < .35)
+    light = bool(rng.random() < 0.35)
     bright = lambda: tuple(int(v) for v in rng.integers(30, 236, 3))
     colours = dict(
-        skin=SKIN[rng.choice(5, p=[.34, .3, .16, .12, .08])], hair=HAIR[rng.choice(5, p=[.4, .26, .16, .1, .08])],
-        upper=_paint(rng, upper, w.mute), upper_other=_paint(rng, other, w.mute), lower=_paint(rng, lower, w.mute),
-        lower_other=_paint(rng, _pick(rng, w.lower), w.mute), shoe=(214, 212, 206) if light else (44, 40, 40), hat=bright(),
-        bag=pick(["black", "brown", "red", "gray", "green", "blue"]), logo=bright(), trim=bright())
-    logo = (int(rng.integers(4)), float(rng.uniform(-.45, .45)), float(rng.uniform(.16, .5)), float(rng.uniform(.1, .24)))
+        skin=SKIN[rng.choice(5, p=[0.34, 0.3, 0.16, 0.12, 0.08])],
+        hair=HAIR[rng.choice(5, p=[0.4, 0.26, 0.16, 0.1, 0.08])],
+        upper=_paint(rng, upper, w.mute),
+        upper_other=_paint(rng, other, w.mute),
+        lower=_paint(rng, lower, w.mute),
+        lower_other=_paint(rng, _pick(rng, w.lower), w.mute),
+        shoe=(214, 212, 206) if light else (44, 40, 40),
+        hat=bright(),
+        bag=pick(["black", "brown", "red", "gray", "green", "blue"]),
+        logo=bright(),
+        trim=bright(),
+    )
+    logo = (
+        int(rng.integers(4)),
+        float(rng.uniform(-0.45, 0.45)),
+        float(rng.uniform(0.16, 0.5)),
+        float(rng.uniform(0.1, 0.24)),
+    )
     return Identity(
-        domain, number, upper, other, pattern, lower, kind, _pick(rng, dict(plain=.7, seam=.18, checks=.12)),
-        bool(rng.random() < w.short_sleeves), bool(female), bool(rng.random() < (.72 if female else .06)), bool(rng.random() < w.hat),
-        bag == "backpack", bag == "shoulder_bag", bag == "handbag", bool(kind != "shorts" and rng.random() < .15), light,
-        int(rng.choice([1, 2, 3, 4], p=[.05, .4, .45, .1])), colours,
-        height=float(np.clip(rng.normal(1 - .05 * female, .035), .86, 1.1)), build=float(np.clip(rng.normal(1, .1), .8, 1.3)),
-        pitch=float(rng.uniform(3.5, 9)), phase=float(rng.random()), logo=logo if rng.random() < .6 else None,
-        trim=bool(rng.random() < .35), side=int(rng.choice([-1, 1])))
+        domain,
+        number,
+        upper,
+        other,
+        pattern,
+        lower,
+        kind,
+        _pick(rng, dict(plain=0.7, seam=0.18, checks=0.12)),
+        bool(rng.random() < w.short_sleeves),
+        bool(female),
+        bool(rng.random() < (0.72 if female else 0.06)),
+        bool(rng.random() < w.hat),
+        bag == "backpack",
+        bag == "shoulder_bag",
+        bag == "handbag",
+        bool(kind != "shorts" and rng.random() < 0.15),
+        light,
+        int(rng.choice([1, 2, 3, 4], p=[0.05, 0.4, 0.45, 0.1])),
+        colours,
+        height=float(np.clip(rng.normal(1 - 0.05 * female, 0.035), 0.86, 1.1)),
+        build=float(np.clip(rng.normal(1, 0.1), 0.8, 1.3)),
+        pitch=float(rng.uniform(3.5, 9)),
+        phase=float(rng.random()),
+        logo=logo if rng.random() < 0.6 else None,
+        trim=bool(rng.random() < 0.35),
+        side=int(rng.choice([-1, 1])),
+    )
 
-# %% ../../nbs/data/01_pedestrians.ipynb #3a085448
+# %% ../../nbs/data/01_pedestrians.ipynb #debbcc57
 @dataclass(frozen=True)
 class Pose:
     "How a person stands in one image; lengths are fractions of the image height."
+
     heading: float  # radians: 0 faces the camera, pi/2 walks to the right, pi shows the back
     stride: float  # -1 to 1, which leg is in front and how far
     arms: float  # how far the arms stand off the body, 0 to 1
@@ -133,102 +199,195 @@ class Pose:
     x: float  # of the feet, 0.5 is the middle of the image
     y: float  # of the feet, 1 is the lower edge
 
+
 def draw_pose(
     rng: np.random.Generator,  # consumed
     heading: float,  # radians: the direction in which people usually walk through this camera's view
 ) -> Pose:
     "A random pose around the usual heading of a camera."
-    turn = heading + rng.normal(0, .5) + (math.pi if rng.random() < .3 else 0)
-    return Pose(turn, float(rng.uniform(-1, 1)), float(rng.uniform(0, 1)), float(rng.normal(0, .008)),
-                float(np.clip(rng.normal(.88, .05), .74, 1.02)), float(.5 + rng.normal(0, .035)), float(.965 + rng.normal(0, .02)))
+    turn = heading + rng.normal(0, 0.5) + (math.pi if rng.random() < 0.3 else 0)
+    return Pose(
+        turn,
+        float(rng.uniform(-1, 1)),
+        float(rng.uniform(0, 1)),
+        float(rng.normal(0, 0.008)),
+        float(np.clip(rng.normal(0.88, 0.05), 0.74, 1.02)),
+        float(0.5 + rng.normal(0, 0.035)),
+        float(0.965 + rng.normal(0, 0.02)),
+    )
 
-# %% ../../nbs/data/01_pedestrians.ipynb #debbcc57
-PARTS = ("background", "skin", "skin_far", "hair", "upper", "sleeve", "sleeve_far", "lower", "leg", "leg_far", "shoe", "bag", "hat",
-         "logo", "trim", "upper_other", "lower_other", "face", "shoe_far")
+# %% ../../nbs/data/01_pedestrians.ipynb #b1f9c959
+PARTS = (
+    "background",
+    "skin",
+    "skin_far",
+    "hair",
+    "upper",
+    "sleeve",
+    "sleeve_far",
+    "lower",
+    "leg",
+    "leg_far",
+    "shoe",
+    "bag",
+    "hat",
+    "logo",
+    "trim",
+    "upper_other",
+    "lower_other",
+    "face",
+    "shoe_far",
+)
 LABEL = {name: number for number, name in enumerate(PARTS)}
 HEIGHT, WIDTH, MARGIN, FINE = 128, 64, 16, 2  # pixels; margin on each side of the crop; label pixels per image pixel
 
+# %% ../../nbs/data/01_pedestrians.ipynb #92489bf7
 class _Brush:
     "Paints in units of the figure's height, with the feet at (0, 0) and y upwards."
+
     def __init__(self, pose, stretch, height=1.0):
         self.size = ((WIDTH + 2 * MARGIN) * FINE, (HEIGHT + 2 * MARGIN) * FINE)
         self.image = Image.new("L", self.size, 0)
         self.draw, self.unit = ImageDraw.Draw(self.image), pose.scale * HEIGHT * FINE * height
         self.x0, self.y0, self.stretch = (pose.x * WIDTH + MARGIN) * FINE, (pose.y * HEIGHT + MARGIN) * FINE, stretch
-    def at(self, x, y): return (round(self.x0 + x * self.unit * self.stretch), round(self.y0 - y * self.unit))
-    def shape(self, part, *points): self.draw.polygon([self.at(*p) for p in points], fill=LABEL[part])
+
+    def at(self, x, y):
+        return (round(self.x0 + x * self.unit * self.stretch), round(self.y0 - y * self.unit))
+
+    def shape(self, part, *points):
+        self.draw.polygon([self.at(*p) for p in points], fill=LABEL[part])
+
     def oval(self, part, x, y, rx, ry):
         (left, top), (right, bottom) = self.at(x - rx, y + ry), self.at(x + rx, y - ry)
         self.draw.ellipse([left, top, max(right, left), max(bottom, top)], fill=LABEL[part])
+
     def limb(self, part, *joints):
         "A tapering tube through (x, y, half width) joints."
         for (x1, y1, r1), (x2, y2, r2) in zip(joints, joints[1:]):
             length = math.hypot(x2 - x1, y2 - y1) or 1
             nx, ny = (y2 - y1) / length, (x1 - x2) / length
-            self.shape(part, (x1 + nx * r1, y1 + ny * r1), (x2 + nx * r2, y2 + ny * r2), (x2 - nx * r2, y2 - ny * r2), (x1 - nx * r1, y1 - ny * r1))
+            self.shape(
+                part,
+                (x1 + nx * r1, y1 + ny * r1),
+                (x2 + nx * r2, y2 + ny * r2),
+                (x2 - nx * r2, y2 - ny * r2),
+                (x1 - nx * r1, y1 - ny * r1),
+            )
             self.oval(part, x2, y2, r2, r2)
 
-# %% ../../nbs/data/01_pedestrians.ipynb #bff84704
+# %% ../../nbs/data/01_pedestrians.ipynb #eebcbc00
 def _leg(brush, person, hip, foot, lift, far):
     "One leg from the hip to its shoe; trousers, shorts and skirts end at different heights."
     skin, cloth, shoe = ("skin_far", "leg_far", "shoe_far") if far else ("skin", "leg", "shoe")
-    knee = ((hip + foot) / 2 + .014, .27 + lift / 2)
-    thick = .05 * person.build
-    brush.limb(skin, (hip, .5, thick), (*knee, .036), (foot, .05 + lift, .022))
-    if person.lower_kind == "trousers": brush.limb(cloth, (hip, .5, thick * 1.12), (*knee, .044 * person.build), (foot, .045 + lift, .037))
-    elif person.lower_kind == "shorts": brush.limb(cloth, (hip, .5, thick * 1.15), (knee[0], knee[1] + .03, .056 * person.build))
-    if person.boots: brush.limb(shoe, (foot, .15 + lift, .036), (foot, .03 + lift, .036))
+    knee = ((hip + foot) / 2 + 0.014, 0.27 + lift / 2)
+    thick = 0.05 * person.build
+    brush.limb(skin, (hip, 0.5, thick), (*knee, 0.036), (foot, 0.05 + lift, 0.022))
+    if person.lower_kind == "trousers":
+        brush.limb(cloth, (hip, 0.5, thick * 1.12), (*knee, 0.044 * person.build), (foot, 0.045 + lift, 0.037))
+    elif person.lower_kind == "shorts":
+        brush.limb(cloth, (hip, 0.5, thick * 1.15), (knee[0], knee[1] + 0.03, 0.056 * person.build))
+    if person.boots:
+        brush.limb(shoe, (foot, 0.15 + lift, 0.036), (foot, 0.03 + lift, 0.036))
     return shoe, foot, lift
+
 
 def _arm(brush, person, shoulder, swing, off, far):
     "One arm from the shoulder to the hand."
     skin, cloth = ("skin_far", "sleeve_far") if far else ("skin", "sleeve")
-    elbow, hand = (shoulder + off * .6 + swing * .05, .62), (shoulder + off + swing * .13, .475)
-    brush.limb(skin, (shoulder, .785, .028), (*elbow, .026), (*hand, .02))
-    brush.oval(skin, *hand, .024, .026)
-    end = (elbow[0], elbow[1] + .035) if person.short_sleeves else (hand[0], hand[1] + .025)
-    joints = [(shoulder, .79, .04), (*elbow, .036), (*end, .03)]
+    elbow, hand = (shoulder + off * 0.6 + swing * 0.05, 0.62), (shoulder + off + swing * 0.13, 0.475)
+    brush.limb(skin, (shoulder, 0.785, 0.028), (*elbow, 0.026), (*hand, 0.02))
+    brush.oval(skin, *hand, 0.024, 0.026)
+    end = (elbow[0], elbow[1] + 0.035) if person.short_sleeves else (hand[0], hand[1] + 0.025)
+    joints = [(shoulder, 0.79, 0.04), (*elbow, 0.036), (*end, 0.03)]
     brush.limb(cloth, *(joints[:1] + joints[2:] if person.short_sleeves else joints))
-    if person.trim: brush.limb("trim", (*end, .027), (end[0], end[1] + .01, .027))
+    if person.trim:
+        brush.limb("trim", (*end, 0.027), (end[0], end[1] + 0.01, 0.027))
     return hand
 
-# %% ../../nbs/data/01_pedestrians.ipynb #b1f9c959
+# %% ../../nbs/data/01_pedestrians.ipynb #ec2d043f
 def _head(brush, person, pose, front, side):
     "Head, hair, face and hat."
-    x, forward = pose.lean, .02 * side
-    if person.long_hair: brush.shape("hair", (x - .068 - forward, .93), (x + .068 - forward, .93), (x + .072 - forward, .79), (x - .072 - forward, .79))
-    brush.limb("skin", (x * .6, .82, .03), (x, .87, .03))
-    brush.oval("skin", x, .925, .058, .072)
-    brush.oval("hair", x - forward * .8, .965, .06, .038)
-    if front < -.25 or (person.long_hair and front < .1): brush.oval("hair", x - forward, .928, .062, .068)
-    elif front > .35: brush.oval("face", x - .02 + forward, .915, .007, .006), brush.oval("face", x + .022 + forward, .915, .007, .006)
+    x, forward = pose.lean, 0.02 * side
+    if person.long_hair:
+        brush.shape(
+            "hair",
+            (x - 0.068 - forward, 0.93),
+            (x + 0.068 - forward, 0.93),
+            (x + 0.072 - forward, 0.79),
+            (x - 0.072 - forward, 0.79),
+        )
+    brush.limb("skin", (x * 0.6, 0.82, 0.03), (x, 0.87, 0.03))
+    brush.oval("skin", x, 0.925, 0.058, 0.072)
+    brush.oval("hair", x - forward * 0.8, 0.965, 0.06, 0.038)
+    if front < -0.25 or (person.long_hair and front < 0.1):
+        brush.oval("hair", x - forward, 0.928, 0.062, 0.068)
+    elif front > 0.35:
+        (
+            brush.oval("face", x - 0.02 + forward, 0.915, 0.007, 0.006),
+            brush.oval("face", x + 0.022 + forward, 0.915, 0.007, 0.006),
+        )
     if person.hat:
-        brush.shape("hat", (x - .066, .955), (x + .066, .955), (x + .05, 1.005), (x - .05, 1.005))
-        brush.shape("hat", (x - .066 + 2.6 * forward, .952), (x + .066 + 2.6 * forward, .952), (x + .06, .97), (x - .06, .97))
+        brush.shape("hat", (x - 0.066, 0.955), (x + 0.066, 0.955), (x + 0.05, 1.005), (x - 0.05, 1.005))
+        brush.shape(
+            "hat",
+            (x - 0.066 + 2.6 * forward, 0.952),
+            (x + 0.066 + 2.6 * forward, 0.952),
+            (x + 0.06, 0.97),
+            (x - 0.06, 0.97),
+        )
 
+# %% ../../nbs/data/01_pedestrians.ipynb #689c071e
 def _torso(brush, person, half, sway):
     "Shirt or coat, hem, and a skirt where one is worn."
-    if person.lower_kind == "skirt": brush.shape("lower", (-half * .8, .56), (half * .8, .56), (half * 1.35, .3), (-half * 1.35, .3))
-    else: brush.shape("lower", (-half * .86, .56), (half * .86, .56), (half * .9, .46), (-half * .9, .46))
-    waist = half * (.8 if person.female else .92)
-    brush.shape("upper", (-half * .4, .845), (half * .4, .845), (half * .86, .815), (half, .775), (waist + sway, .62),
-                (half * .94, .49), (-half * .94, .49), (-waist + sway, .62), (-half, .775), (-half * .86, .815))
-    if person.trim: brush.shape("trim", (-half * .94, .507), (half * .94, .507), (half * .94, .487), (-half * .94, .487))
+    if person.lower_kind == "skirt":
+        brush.shape("lower", (-half * 0.8, 0.56), (half * 0.8, 0.56), (half * 1.35, 0.3), (-half * 1.35, 0.3))
+    else:
+        brush.shape("lower", (-half * 0.86, 0.56), (half * 0.86, 0.56), (half * 0.9, 0.46), (-half * 0.9, 0.46))
+    waist = half * (0.8 if person.female else 0.92)
+    brush.shape(
+        "upper",
+        (-half * 0.4, 0.845),
+        (half * 0.4, 0.845),
+        (half * 0.86, 0.815),
+        (half, 0.775),
+        (waist + sway, 0.62),
+        (half * 0.94, 0.49),
+        (-half * 0.94, 0.49),
+        (-waist + sway, 0.62),
+        (-half, 0.775),
+        (-half * 0.86, 0.815),
+    )
+    if person.trim:
+        brush.shape("trim", (-half * 0.94, 0.507), (half * 0.94, 0.507), (half * 0.94, 0.487), (-half * 0.94, 0.487))
 
+# %% ../../nbs/data/01_pedestrians.ipynb #183e136d
 def _luggage(brush, person, half, front, side, hand):
     "Backpack (seen from behind or the side), shoulder bag with its strap, or handbag."
-    if person.backpack and front < .3:
-        reach = person.build * (.045 + .055 * abs(front))
-        brush.shape("bag", *((x - side * half * .8, y) for x, y in ((-reach, .79), (reach, .79), (reach * 1.05, .58), (-reach * 1.05, .58))))
-    if person.backpack and front >= .3:
-        for x in (-half * .55, half * .55): brush.limb("bag", (x, .81, .014), (x * 1.15, .62, .014))
+    if person.backpack and front < 0.3:
+        reach = person.build * (0.045 + 0.055 * abs(front))
+        brush.shape(
+            "bag",
+            *(
+                (x - side * half * 0.8, y)
+                for x, y in ((-reach, 0.79), (reach, 0.79), (reach * 1.05, 0.58), (-reach * 1.05, 0.58))
+            ),
+        )
+    if person.backpack and front >= 0.3:
+        for x in (-half * 0.55, half * 0.55):
+            brush.limb("bag", (x, 0.81, 0.014), (x * 1.15, 0.62, 0.014))
     if person.shoulder_bag:
         s = person.side * (1 if front > 0 else -1)
-        brush.limb("bag", (-s * half * .6, .81, .011), (s * half * .95, .52, .011))
-        brush.shape("bag", *((s * half * 1.05 + x, y) for x, y in ((-.07, .55), (.07, .55), (.075, .44), (-.075, .44))))
-    if person.handbag: brush.shape("bag", *((hand[0] + x, hand[1] + y) for x, y in ((-.06, -.03), (.06, -.03), (.07, -.13), (-.07, -.13))))
+        brush.limb("bag", (-s * half * 0.6, 0.81, 0.011), (s * half * 0.95, 0.52, 0.011))
+        brush.shape(
+            "bag", *((s * half * 1.05 + x, y) for x, y in ((-0.07, 0.55), (0.07, 0.55), (0.075, 0.44), (-0.075, 0.44)))
+        )
+    if person.handbag:
+        brush.shape(
+            "bag",
+            *((hand[0] + x, hand[1] + y) for x, y in ((-0.06, -0.03), (0.06, -0.03), (0.07, -0.13), (-0.07, -0.13))),
+        )
 
-# %% ../../nbs/data/01_pedestrians.ipynb #92489bf7
+# %% ../../nbs/data/01_pedestrians.ipynb #0e909cd6
 def figure(
     person: Identity,  # who
     pose: Pose,  # how they stand
@@ -236,59 +395,97 @@ def figure(
 ) -> np.ndarray:  # (320, 192) uint8 labels: twice the image's size with a margin of 16 image pixels on each side
     "Paint one person as a map of part labels."
     front, side = math.cos(pose.heading), math.sin(pose.heading)
-    brush = _Brush(pose, squat, person.height * (.86 if person.age == 1 else 1))
-    half = person.build * (.135 * abs(front) + .088 * abs(side)) * (1.06 if not person.short_sleeves else 1)
-    step, spread = .085 * pose.stride * abs(side), .05 * person.build * (.45 + .55 * abs(front))
+    brush = _Brush(pose, squat, person.height * (0.86 if person.age == 1 else 1))
+    half = person.build * (0.135 * abs(front) + 0.088 * abs(side)) * (1.06 if not person.short_sleeves else 1)
+    step, spread = 0.085 * pose.stride * abs(side), 0.05 * person.build * (0.45 + 0.55 * abs(front))
     near = 1 if side * front >= 0 else -1
-    shoes = [_leg(brush, person, -near * spread * .8, -near * spread - step, .022 * max(0, pose.stride), True)]
-    hands = [_arm(brush, person, -near * half * .92, step * 9 * near * .12, -near * (.02 + .035 * pose.arms), True)]
-    shoes.append(_leg(brush, person, near * spread * .8, near * spread + step, .022 * max(0, -pose.stride), False))
-    for shoe, x, lift in shoes: brush.limb(shoe, (x, .025 + lift, .026), (x + .045 * side, .02 + lift, .02))
-    if person.backpack and front >= .3: brush.oval("bag", 0, .7, half * 1.04, .1)
+    shoes = [_leg(brush, person, -near * spread * 0.8, -near * spread - step, 0.022 * max(0, pose.stride), True)]
+    hands = [_arm(brush, person, -near * half * 0.92, step * 9 * near * 0.12, -near * (0.02 + 0.035 * pose.arms), True)]
+    shoes.append(_leg(brush, person, near * spread * 0.8, near * spread + step, 0.022 * max(0, -pose.stride), False))
+    for shoe, x, lift in shoes:
+        brush.limb(shoe, (x, 0.025 + lift, 0.026), (x + 0.045 * side, 0.02 + lift, 0.02))
+    if person.backpack and front >= 0.3:
+        brush.oval("bag", 0, 0.7, half * 1.04, 0.1)
     _head(brush, person, pose, front, side)
-    _torso(brush, person, half, .01 * side)
+    _torso(brush, person, half, 0.01 * side)
     labels = np.array(brush.image)
     _pattern(labels, person, brush, half, front, side)
-    brush.image = Image.fromarray(labels); brush.draw = ImageDraw.Draw(brush.image)
-    hands.append(_arm(brush, person, near * half * .95, -step * 9 * near * .12, near * (.02 + .035 * pose.arms), False))
+    brush.image = Image.fromarray(labels)
+    brush.draw = ImageDraw.Draw(brush.image)
+    hands.append(
+        _arm(brush, person, near * half * 0.95, -step * 9 * near * 0.12, near * (0.02 + 0.035 * pose.arms), False)
+    )
     _luggage(brush, person, half, front, side, hands[1])
     return np.array(brush.image)
 
-# %% ../../nbs/data/01_pedestrians.ipynb #ec2d043f
+# %% ../../nbs/data/01_pedestrians.ipynb #52f27d68
 def _pattern(labels, person, brush, half, front, side):
     "Write second colours and the logo into the label map, in place."
-    ys, xs = np.arange(labels.shape[0])[:, None], np.arange(labels.shape[1])[None]  # patterns are products of rows and columns
+    ys, xs = (
+        np.arange(labels.shape[0])[:, None],
+        np.arange(labels.shape[1])[None],
+    )  # patterns are products of rows and columns
     across = (xs - brush.x0) / max(half * brush.unit * brush.stretch, 1)
-    down = (.835 - (brush.y0 - ys) / brush.unit) / .345
-    turned = across * abs(front) * .5 + side * .35
+    down = (0.835 - (brush.y0 - ys) / brush.unit) / 0.345
+    turned = across * abs(front) * 0.5 + side * 0.35
     torso = (labels == LABEL["upper"]) | (labels == LABEL["sleeve_far"])
     wave = lambda u, period: np.floor((u * period + person.phase) * 2).astype(np.int64) % 2 == 0
-    other = {"plain": lambda: np.zeros_like(torso), "hoops": lambda: wave(down, person.pitch * .55),
-             "pinstripes": lambda: wave(turned, person.pitch * .8), "checks": lambda: wave(down, person.pitch * .55) ^ wave(turned, person.pitch * .7),
-             "halves": lambda: down < .3 + .4 * person.phase,
-             "open": lambda: (np.abs(across - .25 * side) < .34) & (front > .15)}[person.upper_pattern]()
+    other = {
+        "plain": lambda: np.zeros_like(torso),
+        "hoops": lambda: wave(down, person.pitch * 0.55),
+        "pinstripes": lambda: wave(turned, person.pitch * 0.8),
+        "checks": lambda: wave(down, person.pitch * 0.55) ^ wave(turned, person.pitch * 0.7),
+        "halves": lambda: down < 0.3 + 0.4 * person.phase,
+        "open": lambda: (np.abs(across - 0.25 * side) < 0.34) & (front > 0.15),
+    }[person.upper_pattern]()
     labels[torso & other] = LABEL["upper_other"]
     legs = (labels == LABEL["lower"]) | (labels == LABEL["leg"])
-    if person.lower_pattern == "checks": labels[legs & (wave(down, 4.5) ^ wave(across * .5, 4))] = LABEL["lower_other"]
-    if person.lower_pattern == "seam": labels[legs & (np.abs(np.abs(across) - .62) < .13)] = LABEL["lower_other"]
-    if person.logo and front > .15:
+    if person.lower_pattern == "checks":
+        labels[legs & (wave(down, 4.5) ^ wave(across * 0.5, 4))] = LABEL["lower_other"]
+    if person.lower_pattern == "seam":
+        labels[legs & (np.abs(np.abs(across) - 0.62) < 0.13)] = LABEL["lower_other"]
+    if person.logo and front > 0.15:
         shape, x, y, size = person.logo
-        u, v = (across - x * front - .5 * side) / (size * front), (down - y) / (size * .8)
-        inside = [np.abs(u) + np.abs(v) < 1.2, u * u + v * v < 1, np.maximum(np.abs(u), np.abs(v)) < .9, np.maximum(np.abs(u) / 1.8, np.abs(v) * 2.2) < .9][shape]
+        u, v = (across - x * front - 0.5 * side) / (size * front), (down - y) / (size * 0.8)
+        inside = [
+            np.abs(u) + np.abs(v) < 1.2,
+            u * u + v * v < 1,
+            np.maximum(np.abs(u), np.abs(v)) < 0.9,
+            np.maximum(np.abs(u) / 1.8, np.abs(v) * 2.2) < 0.9,
+        ][shape]
         labels[inside & np.isin(labels, [LABEL["upper"], LABEL["upper_other"]])] = LABEL["logo"]
 
-# %% ../../nbs/data/01_pedestrians.ipynb #183e136d
+# %% ../../nbs/data/01_pedestrians.ipynb #1eebd363
 def palette(
     person: Identity,  # whose colours
 ) -> np.ndarray:  # (19, 3) uint8, a colour per part label
     "The colours of a person's parts under white light."
-    c, dark = person.colours, lambda rgb: tuple(int(v * .72) for v in rgb)
-    sleeve = "upper_other" if person.upper_pattern == "halves" and person.phase > .5 else "upper"
-    table = dict(background=(0, 0, 0), skin=c["skin"], skin_far=dark(c["skin"]), hair=c["hair"], upper=c["upper"], sleeve=tuple(int(v * .9) for v in c[sleeve]),
-                 sleeve_far=dark(c[sleeve]), lower=c["lower"], leg=c["lower"], leg_far=dark(c["lower"]), shoe=c["shoe"], bag=c["bag"], hat=c["hat"],
-                 logo=c["logo"], trim=c["trim"], upper_other=c["upper_other"], lower_other=c["lower_other"], face=dark(dark(c["skin"])), shoe_far=dark(c["shoe"]))
+    c, dark = person.colours, lambda rgb: tuple(int(v * 0.72) for v in rgb)
+    sleeve = "upper_other" if person.upper_pattern == "halves" and person.phase > 0.5 else "upper"
+    table = dict(
+        background=(0, 0, 0),
+        skin=c["skin"],
+        skin_far=dark(c["skin"]),
+        hair=c["hair"],
+        upper=c["upper"],
+        sleeve=tuple(int(v * 0.9) for v in c[sleeve]),
+        sleeve_far=dark(c[sleeve]),
+        lower=c["lower"],
+        leg=c["lower"],
+        leg_far=dark(c["lower"]),
+        shoe=c["shoe"],
+        bag=c["bag"],
+        hat=c["hat"],
+        logo=c["logo"],
+        trim=c["trim"],
+        upper_other=c["upper_other"],
+        lower_other=c["lower_other"],
+        face=dark(dark(c["skin"])),
+        shoe_far=dark(c["shoe"]),
+    )
     return np.array([table[name] for name in PARTS], np.uint8)
 
+# %% ../../nbs/data/01_pedestrians.ipynb #cb3eefe4
 def paint(
     labels: np.ndarray,  # (H, W) part labels from `figure`
     person: Identity,  # whose colours
@@ -298,6 +495,13 @@ def paint(
     height, width = labels.shape
     xs, ys = np.arange(width) - width // 2, np.arange(height)
     light = int(rng.integers(-70, 71))
-    shade = 258 + (light * xs // (width // 3))[None] - (ys * 26 // height)[:, None] - (xs * xs * 60 // (width * width // 6))[None]
+    shade = (
+        258
+        + (light * xs // (width // 3))[None]
+        - (ys * 26 // height)[:, None]
+        - (xs * xs * 60 // (width * width // 6))[None]
+    )
     shade = (shade + np.repeat(np.repeat(rng.integers(-9, 10, (height // 4, width // 4)), 4, 0), 4, 1)) // 4
-    return np.minimum(palette(person).astype(np.int16)[labels] * shade.astype(np.int16)[..., None] >> 6, 255).astype(np.uint8)
+    return np.minimum(palette(person).astype(np.int16)[labels] * shade.astype(np.int16)[..., None] >> 6, 255).astype(
+        np.uint8
+    )

@@ -8,7 +8,6 @@ __all__ = ['EDITIONS', 'FOLDERS', 'verify_counts', 'read_market', 'msmt_version'
 
 # %% ../../nbs/data/04_readers.ipynb #860e367e
 import json
-import os
 import re
 from pathlib import Path
 
@@ -32,39 +31,53 @@ FOLDERS = {  # names under which people keep them, below the data root
     "partial_ilids": ("Partial_iLIDS", "Partial-iLIDS", "partial_ilids"),
 }
 
+
 def verify_counts(
     samples: pd.DataFrame,
     name: str,  # which edition, a key of `EDITIONS`
-    root: str | os.PathLike,  # for the message
+    root: str | Path,  # for the message
 ):
     "Compare images and identities per split with the edition; a drawn set is compared with its own counts (`DataError`)."
     drawn = Path(root, "drawn.json")
     if drawn.exists():
         expected, found = sum(json.loads(drawn.read_text())["images"].values()), len(samples) + _unread(root, name)
-        if found != expected: raise DataError(f"{root}: {found} images, but {expected} were drawn; delete the folder and draw it again")
+        if found != expected:
+            raise DataError(f"{root}: {found} images, but {expected} were drawn; delete the folder and draw it again")
         return
     for split, (images, people) in EDITIONS[name].items():
         rows = samples[(samples["split"] == split)]
         found = (len(rows), rows["pid"][rows["pid"] >= 0].nunique())
-        if found != (images, people): raise DataError(f"{root}: {found[0]} {split} images of {found[1]} identities, expected {images} of {people}; is the archive extracted completely, and is it the edition that the results refer to?")
+        if found != (images, people):
+            raise DataError(
+                f"{root}: {found[0]} {split} images of {found[1]} identities, expected {images} of {people}; is the archive extracted completely, and is it the edition that the results refer to?"
+            )
 
+# %% ../../nbs/data/04_readers.ipynb #aefc2672
 def _unread(root, name):
     "Partial-REID's occluded or partial images, whichever are not the queries."
     return len(list(Path(root, "occluded_body_images").glob("*.jpg"))) if name == "partial_reid" else 0
 
-def _folder(path, wanted, what):
+
+def _folder(path, wanted, what) -> Path:
     "Existing sub-folders or an error that lists what is there."
     path = Path(path)
-    if not path.is_dir(): raise DataError(f"{path}: no such folder; {what} is expected there (data_root in settings.ini or REIDNB_DATA_ROOT says where data lies)")
+    if not path.is_dir():
+        raise DataError(
+            f"{path}: no such folder; {what} is expected there (data_root in settings.ini or REIDNB_DATA_ROOT says where data lies)"
+        )
     missing = [w for w in wanted if not (path / w).exists()]
-    if missing: raise DataError(f"{path}: no {', '.join(missing)}; {what} has {', '.join(wanted)}, found {', '.join(sorted(p.name for p in path.iterdir())[:8]) or 'an empty folder'}")
+    if missing:
+        raise DataError(
+            f"{path}: no {', '.join(missing)}; {what} has {', '.join(wanted)}, found {', '.join(sorted(p.name for p in path.iterdir())[:8]) or 'an empty folder'}"
+        )
     return path
 
-# %% ../../nbs/data/04_readers.ipynb #3795c1a6
+# %% ../../nbs/data/04_readers.ipynb #e3e6a100
 _MARKET = re.compile(r"^(-1|\d{4,})_c(\d+)s?\d?_f?[\w]*?\.jpg(\.jpg)?$")
 
+
 def read_market(
-    root: str | os.PathLike,  # folder that holds bounding_box_train, query and bounding_box_test
+    root: str | Path,  # folder that holds bounding_box_train, query and bounding_box_test
     domain: str = "market",  # name for the samples' domain
     edition: str | None = None,  # key of `EDITIONS` to verify counts against; None reads any folder with such names
 ) -> pd.DataFrame:
@@ -74,78 +87,102 @@ def read_market(
     rows = []
     for split, folder in folders.items():
         for path in sorted((root / folder).iterdir()):
-            if path.suffix.lower() not in (".jpg", ".jpeg", ".png"): continue
+            if path.suffix.lower() not in (".jpg", ".jpeg", ".png"):
+                continue
             match = _MARKET.match(path.name)
-            if not match: raise DataError(f"{path}: expected a name like 0002_c1s1_000451_03.jpg (identity, camera, sequence, frame, box)")
+            if not match:
+                raise DataError(
+                    f"{path}: expected a name like 0002_c1s1_000451_03.jpg (identity, camera, sequence, frame, box)"
+                )
             rows.append((str(path), int(match[1]), int(match[2]), split))
     return _finished(rows, domain, root, edition)
+
 
 def _finished(rows, domain, root, edition, splits=SPLITS):
     samples = pd.DataFrame(rows, columns=["path", "pid", "camid", "split"]).assign(domain=domain)
     samples = samples.astype({"pid": int, "camid": int})
     check_samples(samples, splits)
-    if edition: verify_counts(samples, edition, root)
+    if edition:
+        verify_counts(samples, edition, root)
     return _with_labels(samples, Path(root))
 
+# %% ../../nbs/data/04_readers.ipynb #5e00f567
 def _with_labels(samples, root):
     "Join masks, visible ratios and attributes where the data set brings them."
-    if not (root / "drawn.csv").exists(): return samples
+    if not (root / "drawn.csv").exists():
+        return samples
     labels = pd.read_csv(root / "drawn.csv").drop(columns="pid")
     labels["path"], labels["mask"] = ([str(root / p) for p in labels[column]] for column in ("path", "mask"))
     return samples.merge(labels, on="path", how="left", validate="one_to_one")
 
-# %% ../../nbs/data/04_readers.ipynb #5e00f567
-def msmt_version(
-    root: str | os.PathLike,
-) -> str:  # "V1" or "V2"
+# %% ../../nbs/data/04_readers.ipynb #23ba288b
+def msmt_version(root: str | Path) -> str:  # "V1" or "V2"
     "Which edition of MSMT17 lies in a folder."
     root = Path(root)
     for version, folder in (("V1", "train"), ("V2", "mask_train_v2")):
-        if (root / folder).is_dir(): return version
-    raise DataError(f"{root}: neither train/ and test/ (MSMT17 V1) nor mask_train_v2/ and mask_test_v2/ (V2); found {', '.join(sorted(p.name for p in root.iterdir())[:8]) or 'an empty folder'}")
+        if (root / folder).is_dir():
+            return version
+    raise DataError(
+        f"{root}: neither train/ and test/ (MSMT17 V1) nor mask_train_v2/ and mask_test_v2/ (V2); found {', '.join(sorted(p.name for p in root.iterdir())[:8]) or 'an empty folder'}"
+    )
 
+# %% ../../nbs/data/04_readers.ipynb #e0f715d7
 def read_msmt(
-    root: str | os.PathLike,  # folder with the four list files
+    root: str | Path,  # folder with the four list files
     edition: str | None = None,  # "msmt" verifies counts
 ) -> pd.DataFrame:
     "Samples of MSMT17, V1 or V2."
     root = _folder(root, ("list_train.txt", "list_val.txt", "list_query.txt", "list_gallery.txt"), "MSMT17")
     train, test = ("train", "test") if msmt_version(root) == "V1" else ("mask_train_v2", "mask_test_v2")
     rows = []
-    for part, folder, split in (("train", train, "train"), ("val", train, "train"), ("query", test, "query"), ("gallery", test, "gallery")):
+    for part, folder, split in (
+        ("train", train, "train"),
+        ("val", train, "train"),
+        ("query", test, "query"),
+        ("gallery", test, "gallery"),
+    ):
         for number, line in enumerate((root / f"list_{part}.txt").read_text().splitlines(), 1):
             fields = line.split()
             camera = fields[0].split("_") if len(fields) == 2 else []
-            if len(camera) < 3 or not fields[1].isdigit(): raise DataError(f"{root / f'list_{part}.txt'}, line {number}: {line!r}, expected 'path identity' with the camera as the name's third field")
+            if len(camera) < 3 or not fields[1].isdigit():
+                raise DataError(
+                    f"{root / f'list_{part}.txt'}, line {number}: {line!r}, expected 'path identity' with the camera as the name's third field"
+                )
             rows.append((str(root / folder / fields[0]), int(fields[1]), int(camera[2]), split))
     samples = pd.DataFrame(rows, columns=["path", "pid", "camid", "split"])
     shift = samples["pid"][samples["split"] == "train"].max() + 1  # both halves count from 0: keep people apart
     samples.loc[samples["split"] != "train", "pid"] += shift
     return _finished(list(samples.itertuples(index=False, name=None)), "msmt", root, edition)
 
-# %% ../../nbs/data/04_readers.ipynb #23ba288b
+# %% ../../nbs/data/04_readers.ipynb #3a4bd815
 def _numbered(folder, pattern, camera, split):
     rows = []
     for path in sorted(folder.glob("*.jpg"), key=lambda p: (len(p.stem), p.stem)):
-        if path.name.startswith("."): continue
+        if path.name.startswith("."):
+            continue
         match = re.match(pattern, path.name)
-        if not match: raise DataError(f"{path}: expected a name like {'001_001.jpg' if '_' in pattern else '1.jpg'}")
+        if not match:
+            raise DataError(f"{path}: expected a name like {'001_001.jpg' if '_' in pattern else '1.jpg'}")
         rows.append((str(path), int(match[1]), camera, split))
     return rows
 
+
 def read_partial_reid(
-    root: str | os.PathLike,  # Partial-REID_Dataset
+    root: str | Path,  # Partial-REID_Dataset
     query: str = "partial",  # or "occluded": the same images before they were cropped by hand
     edition: str | None = None,  # "partial_reid" verifies counts
 ) -> pd.DataFrame:
     "Samples of Partial-REID: partial (or occluded) images search whole ones."
     root = _folder(root, ("partial_body_images", "occluded_body_images", "whole_body_images"), "Partial-REID")
     name = r"^(\d{3})_\d{3}\.jpg$"
-    rows = _numbered(root / f"{query}_body_images", name, 0, "query") + _numbered(root / "whole_body_images", name, 1, "gallery")
+    rows = _numbered(root / f"{query}_body_images", name, 0, "query") + _numbered(
+        root / "whole_body_images", name, 1, "gallery"
+    )
     return _finished(rows, "partial_reid", root, edition, ("query", "gallery"))
 
+
 def read_partial_ilids(
-    root: str | os.PathLike,  # Partial_iLIDS
+    root: str | Path,  # Partial_iLIDS
     edition: str | None = None,  # "partial_ilids" verifies counts
 ) -> pd.DataFrame:
     "Samples of Partial-iLIDS: one partial probe and one whole gallery image a person."
@@ -154,21 +191,29 @@ def read_partial_ilids(
     rows = _numbered(root / "Probe", name, 0, "query") + _numbered(root / "Gallery", name, 1, "gallery")
     return _finished(rows, "partial_ilids", root, edition, ("query", "gallery"))
 
-# %% ../../nbs/data/04_readers.ipynb #31eb0431
+# %% ../../nbs/data/04_readers.ipynb #27f7a33d
 def find_data(
     name: str,  # market, duke, msmt, partial_reid or partial_ilids
-    data_root: str | os.PathLike,  # folder under which data sets lie
+    data_root: str | Path,  # folder under which data sets lie
 ) -> Path:  # the data set's root
     "The folder of a data set below the data root (`DataError` says which names were looked for)."
-    if name not in FOLDERS: raise DataError(f"data set {name!r}: expected one of {', '.join(FOLDERS)}")
+    if name not in FOLDERS:
+        raise DataError(f"data set {name!r}: expected one of {', '.join(FOLDERS)}")
     for folder in FOLDERS[name]:
-        if Path(data_root, folder).is_dir(): return Path(data_root, folder)
-    raise DataError(f"{data_root}: no {name} data; expected a folder named {' or '.join(FOLDERS[name])} (data_root in settings.ini or REIDNB_DATA_ROOT says where data lies)")
+        if Path(data_root, folder).is_dir():
+            return Path(data_root, folder)
+    raise DataError(
+        f"{data_root}: no {name} data; expected a folder named {' or '.join(FOLDERS[name])} (data_root in settings.ini or REIDNB_DATA_ROOT says where data lies)"
+    )
+
 
 def read_data(
     name: str,  # market, duke, msmt, partial_reid or partial_ilids
-    root: str | os.PathLike,  # its folder
+    root: str | Path,  # its folder
 ) -> pd.DataFrame:
     "Samples of a published or drawn data set with its counts verified."
-    if name in ("market", "duke"): return read_market(root, name, name)
-    return {"msmt": read_msmt, "partial_reid": read_partial_reid, "partial_ilids": read_partial_ilids}[name](root, edition=name)
+    if name in ("market", "duke"):
+        return read_market(root, name, name)
+    if name == "msmt":
+        return read_msmt(root, name)
+    return read_partial_reid(root, edition=name) if name == "partial_reid" else read_partial_ilids(root, name)

@@ -8,42 +8,68 @@ __all__ = ['COLUMNS', 'SPLITS', 'DataError', 'check_samples', 'fingerprint']
 # %% ../../nbs/data/00_samples.ipynb #e189799a
 import hashlib
 import os
+from pathlib import Path
 
 import pandas as pd
 
 # %% ../../nbs/data/00_samples.ipynb #a07fa241
-COLUMNS = {"path": "file of the image", "pid": "whole number, -1 is junk", "camid": "whole number, 0 or more",
-           "split": "train, query or gallery", "domain": "name of the data set"}
+COLUMNS = {
+    "path": "file of the image",
+    "pid": "whole number, -1 is junk",
+    "camid": "whole number, 0 or more",
+    "split": "train, query or gallery",
+    "domain": "name of the data set",
+}
 SPLITS = ("train", "query", "gallery")
+
 
 class DataError(ValueError):
     "Data that cannot be used; the message names the file, what was expected and what to do."
 
+# %% ../../nbs/data/00_samples.ipynb #43267916
 def check_samples(
     samples: pd.DataFrame,  # one row an image
     splits: tuple = SPLITS,  # splits that must hold at least one image
 ) -> pd.DataFrame:  # the same table
     "Refuse a samples table that does not fit the schema (`DataError`)."
     missing = [f"'{name}' ({meaning})" for name, meaning in COLUMNS.items() if name not in samples]
-    if missing: raise DataError(f"samples table: no column {', '.join(missing)}; it has {', '.join(map(str, samples.columns))}")
+    if missing:
+        raise DataError(f"samples table: no column {', '.join(missing)}; it has {', '.join(map(str, samples.columns))}")
     for column in ("pid", "camid"):
-        if not pd.api.types.is_integer_dtype(samples[column]): raise DataError(f"samples table: column '{column}' holds {samples[column].dtype}, expected {COLUMNS[column]}")
-    for wrong, expected in ((~samples["split"].isin(SPLITS), COLUMNS["split"]), (samples["pid"] < -1, COLUMNS["pid"]), (samples["camid"] < 0, COLUMNS["camid"]),
-                            (samples["path"].duplicated(), "each file once")):
+        if not pd.api.types.is_integer_dtype(samples[column]):
+            raise DataError(
+                f"samples table: column '{column}' holds {samples[column].dtype}, expected {COLUMNS[column]}"
+            )
+    for wrong, expected in (
+        (~samples["split"].isin(SPLITS), COLUMNS["split"]),
+        (samples["pid"] < -1, COLUMNS["pid"]),
+        (samples["camid"] < 0, COLUMNS["camid"]),
+        (samples["path"].duplicated(), "each file once"),
+    ):
         if wrong.any():
             row = samples[wrong].iloc[0]
-            raise DataError(f"{row['path']}: pid {row['pid']}, camera {row['camid']}, split {row['split']!r}; expected {expected}")
+            raise DataError(
+                f"{row['path']}: pid {row['pid']}, camera {row['camid']}, split {row['split']!r}; expected {expected}"
+            )
     for split in splits:
-        if not (samples["split"] == split).any(): raise DataError(f"samples table of {samples['domain'].unique().tolist()}: no image in split '{split}', the list of identities is empty")
+        if not (samples["split"] == split).any():
+            raise DataError(
+                f"samples table of {samples['domain'].unique().tolist()}: no image in split '{split}', the list of identities is empty"
+            )
     both = set(samples["pid"][samples["split"] == "train"]) & set(samples["pid"][samples["split"] == "query"])
-    if both: raise DataError(f"identity {min(both)} is in training and in the test; expected people to be in one of them")
+    if both:
+        raise DataError(f"identity {min(both)} is in training and in the test; expected people to be in one of them")
     return samples
 
-# %% ../../nbs/data/00_samples.ipynb #0f4b4220
+# %% ../../nbs/data/00_samples.ipynb #81f98c37
 def fingerprint(
     samples: pd.DataFrame,  # one row an image
-    root: str | os.PathLike,  # folder that paths are taken relative to, so that moving the data changes nothing
+    root: str | Path,  # folder that paths are taken relative to, so that moving the data changes nothing
 ) -> str:  # 16 hexadecimal digits
     "A hash of the names, sizes, identities and splits of a data set; independent of the order of rows."
-    rows = sorted(f"{os.path.relpath(s.path, root).replace(os.sep, '/')} {os.path.getsize(s.path)} {s.pid} {s.camid} {s.split}" for s in samples.itertuples())
+    columns = zip(samples["path"], samples["pid"], samples["camid"], samples["split"])
+    rows = sorted(
+        f"{os.path.relpath(path, root).replace(os.sep, '/')} {os.path.getsize(path)} {pid} {camid} {split}"
+        for path, pid, camid, split in columns
+    )
     return hashlib.blake2b("\n".join(rows).encode(), digest_size=8).hexdigest()

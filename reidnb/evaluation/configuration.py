@@ -10,7 +10,9 @@ from typing import Literal
 
 from ..configuration import Configuration
 
+
 class Protocol(Configuration):
     "One way to test a model."
+
     data: Literal["market", "duke", "msmt", "partial_reid", "partial_ilids"] = "market"
     distance: Literal["cosine", "euclidean"] = "cosine"  # cosine behind the neck, as in 004, line 50

@@ -16,8 +16,10 @@ def bootstrap_interval(
     seed: int = 0,
 ) -> tuple:  # (low, high)
     "Percentile bootstrap of the mean over queries."
-    values = np.asarray(values, float); values = values[np.isfinite(values)]
-    if not len(values): return float("nan"), float("nan")
+    values = np.asarray(values, float)
+    values = values[np.isfinite(values)]
+    if not len(values):
+        return float("nan"), float("nan")
     rng = np.random.default_rng(seed)
     # how often each distinct value is drawn, instead of every single draw: exact, and R1 has only two values
     distinct, counts = np.unique(values, return_counts=True)

@@ -28,11 +28,13 @@ def embed(
     model.eval()
     parts = []
     for start in range(0, len(rows), batch):
-        images = torch.from_numpy(store[rows[start:start + batch]]).permute(0, 3, 1, 2).to(device)
+        images = torch.from_numpy(store[rows[start : start + batch]]).permute(0, 3, 1, 2).to(device)
         parts.append(model.embed(normalise(images)).float().cpu().numpy())
-        if progress: progress(len(images))
+        if progress:
+            progress(len(images))
     return np.concatenate(parts)
 
+# %% ../../nbs/evaluation/03_protocols.ipynb #e1bb3d43
 def evaluate(
     model,  # has `embed(images) -> (B, D)`
     store: ImageStore,  # the protocol's data, decoded
@@ -45,4 +47,12 @@ def evaluate(
     query, gallery = (np.flatnonzero((s["split"] == split) & (s["pid"] != -1)) for split in ("query", "gallery"))
     features = embed(model, store, np.concatenate([query, gallery]), device, progress=progress)
     pids, camids = s["pid"].to_numpy(), s["camid"].to_numpy()
-    return rank_scores(features[:len(query)], features[len(query):], pids[query], pids[gallery], camids[query], camids[gallery], protocol.distance)
+    return rank_scores(
+        features[: len(query)],
+        features[len(query) :],
+        pids[query],
+        pids[gallery],
+        camids[query],
+        camids[gallery],
+        protocol.distance,
+    )

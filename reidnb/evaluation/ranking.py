@@ -19,9 +19,11 @@ def distance_block(
     kind: str = "cosine",  # 1 − cos, or "euclidean"
 ) -> np.ndarray:  # (q, G) float
     "Distances of some queries to the whole gallery."
-    if kind == "cosine": return 1 - unit(queries) @ unit(gallery).T
-    squared = (queries ** 2).sum(1)[:, None] + (gallery ** 2).sum(1)[None] - 2 * queries @ gallery.T
+    if kind == "cosine":
+        return 1 - unit(queries) @ unit(gallery).T
+    squared = (queries**2).sum(1)[:, None] + (gallery**2).sum(1)[None] - 2 * queries @ gallery.T
     return np.sqrt(np.maximum(squared, 0))
+
 
 def unit(
     features: np.ndarray,  # (N, D)
@@ -33,22 +35,37 @@ def unit(
 @dataclass(frozen=True)
 class Scores:
     "What each query achieved; means are properties."
+
     ap: np.ndarray  # (Q,) average precision, NaN for a query without a relevant image
     inp: np.ndarray  # (Q,) inverse negative penalty, NaN likewise
     first: np.ndarray  # (Q,) rank of the first relevant image, from 1; 0 for none
     gallery: int  # images that could be ranked (junk left out)
 
     @property
-    def mAP(self) -> float: return float(np.nanmean(self.ap))
+    def mAP(self) -> float:
+        return float(np.nanmean(self.ap))
+
     @property
-    def mINP(self) -> float: return float(np.nanmean(self.inp))
-    def cmc(self, k: int) -> float: return float((self.first[self.first > 0] <= k).mean())
+    def mINP(self) -> float:
+        return float(np.nanmean(self.inp))
+
+    def cmc(self, k: int) -> float:
+        return float((self.first[self.first > 0] <= k).mean())
+
     @property
-    def unmatched(self) -> int: return int((self.first == 0).sum())
+    def unmatched(self) -> int:
+        return int((self.first == 0).sum())
 
     def summary(self) -> dict:  # fractions
         "The usual numbers."
-        return dict(mAP=self.mAP, R1=self.cmc(1), R5=self.cmc(5), R10=self.cmc(10), mINP=self.mINP, mean=(self.mAP + self.cmc(1)) / 2)
+        return dict(
+            mAP=self.mAP,
+            R1=self.cmc(1),
+            R5=self.cmc(5),
+            R10=self.cmc(10),
+            mINP=self.mINP,
+            mean=(self.mAP + self.cmc(1)) / 2,
+        )
 
 # %% ../../nbs/evaluation/01_ranking.ipynb #0bfb817b
 def score_ranking(
@@ -56,27 +73,35 @@ def score_ranking(
 ) -> tuple:  # AP, INP, first hit (rank from 1, 0 for none)
     "Scores of one query from its ranking without junk."
     ranks = np.flatnonzero(relevant) + 1
-    if not len(ranks): return np.nan, np.nan, 0
+    if not len(ranks):
+        return np.nan, np.nan, 0
     return float((np.arange(1, len(ranks) + 1) / ranks).mean()), len(ranks) / ranks[-1], int(ranks[0])
 
+# %% ../../nbs/evaluation/01_ranking.ipynb #a5ffc09d
 def rank_scores(
     queries: np.ndarray,  # (Q, D) features
     gallery: np.ndarray,  # (G, D) features
-    query_pids: np.ndarray, gallery_pids: np.ndarray,  # (Q,), (G,) identities
-    query_camids: np.ndarray, gallery_camids: np.ndarray,  # (Q,), (G,) cameras
+    query_pids: np.ndarray,
+    gallery_pids: np.ndarray,  # (Q,), (G,) identities
+    query_camids: np.ndarray,
+    gallery_camids: np.ndarray,  # (Q,), (G,) cameras
     kind: str = "cosine",  # distance
     block: int = 256,  # queries at a time: memory is block × gallery, whatever the number of queries
 ) -> Scores:
     "Score a retrieval by the Market-1501 protocol (`DataError` for features that are no numbers, or nothing to rank)."
     for name, features in (("query", queries), ("gallery", gallery)):
         broken = np.flatnonzero(~np.isfinite(features).all(1))
-        if len(broken): raise DataError(f"{name} features: row {broken[0]} holds NaN or infinity ({len(broken)} rows do); the model that made them diverged")
+        if len(broken):
+            raise DataError(
+                f"{name} features: row {broken[0]} holds NaN or infinity ({len(broken)} rows do); the model that made them diverged"
+            )
     kept = np.flatnonzero(gallery_pids != -1)
-    if not len(kept) or not len(queries): raise DataError(f"{len(queries)} queries and {len(kept)} gallery images without junk: nothing to rank")
+    if not len(kept) or not len(queries):
+        raise DataError(f"{len(queries)} queries and {len(kept)} gallery images without junk: nothing to rank")
     gallery, pids, camids = gallery[kept], gallery_pids[kept], gallery_camids[kept]
     rows = []
     for start in range(0, len(queries), block):
-        distances = distance_block(queries[start:start + block], gallery, kind)
+        distances = distance_block(queries[start : start + block], gallery, kind)
         for i, order in enumerate(np.argsort(distances, axis=1, kind="stable"), start):
             same = pids[order] == query_pids[i]
             rows.append(score_ranking(same[~(same & (camids[order] == query_camids[i]))]))

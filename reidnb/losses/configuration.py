@@ -7,56 +7,67 @@ __all__ = ['Weight', 'Softmax', 'ArcFace', 'CosFace', 'Triplet', 'PullTriplet', 
 
 # %% ../../nbs/losses/00_configuration.ipynb #1e35f0ea
 from typing import Annotated, Literal
-
 from pydantic import Field, model_validator
-
 from ..configuration import Configuration
 
 Weight = Annotated[float, Field(gt=0)]
 
+
 class Softmax(Configuration):
     "Cross-entropy over training identities."
+
     kind: Literal["softmax"] = "softmax"
     weight: Weight = 1.0
     smoothing: float = Field(0.1, ge=0, lt=1)  # label smoothing (004, line 35)
 
+
 class ArcFace(Configuration):
     "Additive angular margin (Deng et al. 2019)."
+
     kind: Literal["arcface"] = "arcface"
     weight: Weight = 1.0
     smoothing: float = Field(0.1, ge=0, lt=1)
     scale: float = Field(30.0, gt=0)  # radius of the hypersphere; the paper's 64 is for a hundred thousand faces
     margin: float = Field(0.5, ge=0, lt=3.1416)  # radians
 
+
 class CosFace(Configuration):
     "Additive cosine margin (Wang et al. 2018)."
+
     kind: Literal["cosface"] = "cosface"
     weight: Weight = 1.0
     smoothing: float = Field(0.1, ge=0, lt=1)
     scale: float = Field(30.0, gt=0)
     margin: float = Field(0.35, ge=0, lt=2)
 
+# %% ../../nbs/losses/00_configuration.ipynb #c850f203
 class Triplet(Configuration):
     "Batch-hard triplet loss (Hermans et al. 2017)."
+
     kind: Literal["triplet"] = "triplet"
     weight: Weight = 1.0
     margin: float = Field(0.3, ge=0)
     distance: Literal["euclidean", "cosine"] = "euclidean"
 
+
 class PullTriplet(Configuration):
     "a_p + (a_p − a_n + m)₊: the triplet loss that also pulls positives once the margin is reached (001, line 73)."
+
     kind: Literal["pull_triplet"] = "pull_triplet"
     weight: Weight = 1.0
     margin: float = Field(0.3, ge=0)
     distance: Literal["euclidean", "cosine"] = "euclidean"
 
+
 class Objective(Configuration):
     "What a training minimises."
+
     identity: Annotated[Softmax | ArcFace | CosFace, Field(discriminator="kind")] | None = Softmax()
     metric: Annotated[Triplet | PullTriplet, Field(discriminator="kind")] | None = Triplet()
     weights: Literal["fixed", "learned"] = "fixed"  # learned: one log variance per loss (001, line 65)
 
     @model_validator(mode="after")
     def _something(self):
-        if self.identity is None and self.metric is None: raise ValueError("an objective needs an identity loss, a metric loss, or both")
+        if self.identity is None and self.metric is None:
+            raise ValueError("an objective needs an identity loss, a metric loss, or both")
         return self

@@ -28,6 +28,7 @@ def cosine_logits(
     "Cosines between features and classes."
     return F.linear(F.normalize(features), F.normalize(weight))
 
+
 def arcface_logits(
     cosines: torch.Tensor,  # (B, C) from `cosine_logits`
     labels: torch.Tensor,  # (B,)
@@ -35,10 +36,13 @@ def arcface_logits(
     margin: float = 0.5,  # m, radians
 ) -> torch.Tensor:  # (B, C)
     "Logits with an angular margin on the right class."
-    right = cosines.gather(1, labels[:, None]).clamp(-1 + 1e-7, 1 - 1e-7)  # the slope of the arc cosine is infinite at ±1
-    moved = right * math.cos(margin) - (1 - right ** 2).sqrt() * math.sin(margin)
+    right = cosines.gather(1, labels[:, None]).clamp(
+        -1 + 1e-7, 1 - 1e-7
+    )  # the slope of the arc cosine is infinite at ±1
+    moved = right * math.cos(margin) - (1 - right**2).sqrt() * math.sin(margin)
     moved = torch.where(right > math.cos(math.pi - margin), moved, right - margin * math.sin(margin))
     return scale * cosines.scatter(1, labels[:, None], moved)
+
 
 def cosface_logits(
     cosines: torch.Tensor,  # (B, C) from `cosine_logits`

@@ -16,9 +16,11 @@ def pairwise_distances(
     kind: str = "euclidean",  # or "cosine": 1 − cos
 ) -> torch.Tensor:  # (N, M)
     "Distances between all rows of two feature matrices."
-    if kind == "cosine": return 1 - F.normalize(a) @ F.normalize(b).T
+    if kind == "cosine":
+        return 1 - F.normalize(a) @ F.normalize(b).T
     squared = a.square().sum(1)[:, None] + b.square().sum(1)[None] - 2 * a @ b.T
     return squared.clamp_min(1e-12).sqrt()  # the slope of a root is infinite at zero
+
 
 def batch_hard(
     distances: torch.Tensor,  # (B, B)

@@ -12,20 +12,32 @@ from torch import nn
 # %% ../../nbs/losses/03_weights.ipynb #b9af84e4
 class WeightedSum(nn.Module):
     "Total of named losses with fixed or learned weights."
-    def __init__(self,
+
+    def __init__(
+        self,
         weights: dict,  # name -> w
         learned: bool = False,  # learn a log variance per loss
     ):
         super().__init__()
         self.weights = dict(weights)
-        self.log_variance = nn.ParameterDict({name: nn.Parameter(torch.zeros(())) for name in weights}) if learned else None
+        self.log_variance = (
+            nn.ParameterDict({name: nn.Parameter(torch.zeros(())) for name in weights}) if learned else None
+        )
 
     def current(self) -> dict:  # name -> the factor in force
         "The weights as they stand."
-        if self.log_variance is None: return dict(self.weights)
+        if self.log_variance is None:
+            return dict(self.weights)
         return {name: w * float(self.log_variance[name].detach().neg().exp()) for name, w in self.weights.items()}
 
     def forward(self, losses: dict) -> torch.Tensor:  # name -> scalar, to a scalar
-        if set(losses) != set(self.weights): raise ValueError(f"losses {sorted(losses)}, expected {sorted(self.weights)}")
-        if self.log_variance is None: return torch.stack([w * losses[name] for name, w in self.weights.items()]).sum()
-        return torch.stack([w * losses[name] * self.log_variance[name].neg().exp() + self.log_variance[name] for name, w in self.weights.items()]).sum()
+        if set(losses) != set(self.weights):
+            raise ValueError(f"losses {sorted(losses)}, expected {sorted(self.weights)}")
+        if self.log_variance is None:
+            return torch.stack([w * losses[name] for name, w in self.weights.items()]).sum()
+        return torch.stack(
+            [
+                w * losses[name] * self.log_variance[name].neg().exp() + self.log_variance[name]
+                for name, w in self.weights.items()
+            ]
+        ).sum()

@@ -17,25 +17,36 @@ from ..losses.triplet import pull_triplet_loss, triplet_loss
 from ..losses.weights import WeightedSum
 from ..models.configuration import Embedding, Size
 from ..models.embedding import EmbeddingNet
+from ..training.fit import Method
 
 # %% ../../nbs/methods/00_supervised.ipynb #c2cf2141
 class Classifier(nn.Module):
     "Class directions and the identity loss that uses them."
+
     def __init__(self, dim: int, classes: int, loss):  # loss: Softmax, ArcFace or CosFace
         super().__init__()
-        self.loss, self.weight = loss, nn.Parameter(torch.randn(classes, dim) * 0.001)  # small, as in the strong baseline's code
-        if loss.kind != "softmax": nn.init.xavier_uniform_(self.weight)  # a direction has no size
+        self.loss, self.weight = (
+            loss,
+            nn.Parameter(torch.randn(classes, dim) * 0.001),
+        )  # small, as in the strong baseline's code
+        if loss.kind != "softmax":
+            nn.init.xavier_uniform_(self.weight)  # a direction has no size
 
     def forward(self, features, labels):  # (B, D), (B,) → scalar
         c = self.loss
-        if c.kind == "softmax": return softmax_loss(features @ self.weight.T, labels, c.smoothing)
+        if c.kind == "softmax":
+            return softmax_loss(features @ self.weight.T, labels, c.smoothing)
         angular = arcface_logits if c.kind == "arcface" else cosface_logits
-        return softmax_loss(angular(cosine_logits(features, self.weight), labels, c.scale, c.margin), labels, c.smoothing)
+        return softmax_loss(
+            angular(cosine_logits(features, self.weight), labels, c.scale, c.margin), labels, c.smoothing
+        )
 
 # %% ../../nbs/methods/00_supervised.ipynb #2f77f2a9
-class Supervised(nn.Module):
+class Supervised(Method):
     "Identity and metric learning on one embedding."
-    def __init__(self,
+
+    def __init__(
+        self,
         model: Embedding,  # what to build
         size: Size,  # how large
         objective: Objective,  # which losses
@@ -45,7 +56,12 @@ class Supervised(nn.Module):
     ):
         super().__init__()
         torch.manual_seed(seed)
-        self.net, self.objective, self.augmentation, self.seed = EmbeddingNet(model, size), objective, augmentation, seed
+        self.net, self.objective, self.augmentation, self.seed = (
+            EmbeddingNet(model, size),
+            objective,
+            augmentation,
+            seed,
+        )
         chosen = {name: loss for name in ("identity", "metric") if (loss := getattr(objective, name))}
         self.classifier = Classifier(self.net.dim, classes, objective.identity) if objective.identity else None
         self.sum = WeightedSum({name: loss.weight for name, loss in chosen.items()}, objective.weights == "learned")
@@ -54,15 +70,20 @@ class Supervised(nn.Module):
         "The losses of a batch from `PKBatches`."
         images = augment(batch["image"], self.augmentation, step_generator(self.seed, batch["step"]))
         features, found = self.net(images), {}
-        if self.classifier is not None: found["identity"] = self.classifier(features["bn"], batch["label"])
+        if self.classifier is not None:
+            found["identity"] = self.classifier(features["bn"], batch["label"])
         if metric := self.objective.metric:
             loss = triplet_loss if metric.kind == "triplet" else pull_triplet_loss
-            found["metric"] = loss(features["global"].float(), batch["label"], metric.margin, metric.distance)  # distances in full precision
+            found["metric"] = loss(
+                features["global"].float(), batch["label"], metric.margin, metric.distance
+            )  # distances in full precision
         return found
 
-    def total(self, losses: dict) -> torch.Tensor: return self.sum(losses)
+    def total(self, losses: dict) -> torch.Tensor:
+        return self.sum(losses)
 
-    def weights(self) -> dict: return self.sum.current()
+    def weights(self) -> dict:
+        return self.sum.current()
 
     def embed(self, images: torch.Tensor) -> torch.Tensor:  # (B, 3, H, W) normalised → (B, D)
         "The vector that is compared at test."

@@ -8,7 +8,6 @@ __all__ = ['ResNet', 'residual_blocks', 'last_norm', 'make_backbone', 'load_weig
 # %% ../../nbs/models/01_backbones.ipynb #fe52eb11
 from functools import partial
 
-import torch
 import torchvision
 from torch import nn
 from torchvision.models.resnet import BasicBlock, Bottleneck
@@ -19,8 +18,12 @@ from .configuration import PUBLISHED, Embedding, Size
 # %% ../../nbs/models/01_backbones.ipynb #14b73a50
 class ResNet(torchvision.models.ResNet):
     "torchvision's ResNet with free width and depth, up to the feature map."
-    def __init__(self,
-        block: type,  # BasicBlock or Bottleneck
+
+    channels: int  # of the feature map
+
+    def __init__(
+        self,
+        block: type[BasicBlock | Bottleneck],  # BasicBlock or Bottleneck
         blocks: tuple,  # per stage
         width: int = 64,  # channels of the first stage before expansion
         groups: int = 1,  # of the 3 × 3 convolutions
@@ -29,27 +32,42 @@ class ResNet(torchvision.models.ResNet):
         stem: str = "7x7",  # or "3x3" for small images
     ):
         nn.Module.__init__(self)
-        self._norm_layer, self.inplanes, self.dilation, self.groups, self.base_width = nn.BatchNorm2d, width, 1, groups, group_width
+        self._norm_layer, self.inplanes, self.dilation, self.groups, self.base_width = (
+            nn.BatchNorm2d,
+            width,
+            1,
+            groups,
+            group_width,
+        )
         kernel = int(stem[0])
         self.conv1 = nn.Conv2d(3, width, kernel, stride=2, padding=kernel // 2, bias=False)
         self.bn1, self.relu, self.maxpool = nn.BatchNorm2d(width), nn.ReLU(inplace=True), nn.MaxPool2d(3, 2, 1)
         for stage, (count, stride) in enumerate(zip(blocks, (1, 2, 2, last_stride))):
-            setattr(self, f"layer{stage + 1}", self._make_layer(block, width * 2 ** stage, count, stride))
+            setattr(self, f"layer{stage + 1}", self._make_layer(block, width * 2**stage, count, stride))
         self.channels = width * 8 * block.expansion
         for m in self.modules():
-            if isinstance(m, nn.Conv2d): nn.init.kaiming_normal_(m.weight, mode="fan_out", nonlinearity="relu")
+            if isinstance(m, nn.Conv2d):
+                nn.init.kaiming_normal_(m.weight, mode="fan_out", nonlinearity="relu")
 
-    def stages(self): return self.layer1, self.layer2, self.layer3, self.layer4
+    def stages(self):
+        return self.layer1, self.layer2, self.layer3, self.layer4
 
     def forward(self, images):  # (B, 3, H, W) → (B, C, H/16, W/16) with last stride 1
         x = self.maxpool(self.relu(self.bn1(self.conv1(images))))
-        for stage in self.stages(): x = stage(x)
+        for stage in self.stages():
+            x = stage(x)
         return x
 
 # %% ../../nbs/models/01_backbones.ipynb #6a23255a
-def residual_blocks(net: nn.Module) -> list: "All residual blocks in order."; return [b for stage in net.stages() for b in stage]
+def residual_blocks(net: ResNet) -> list:
+    "All residual blocks in order."
+    return [b for stage in net.stages() for b in stage]
 
-def last_norm(block: nn.Module) -> nn.Module: "The batch norm that ends a block's branch."; return block.bn3 if hasattr(block, "bn3") else block.bn2
+
+def last_norm(block) -> nn.BatchNorm2d:
+    "The batch norm that ends a block's branch."
+    return block.bn3 if hasattr(block, "bn3") else block.bn2
+
 
 def make_backbone(
     model: Embedding,  # which network
@@ -57,11 +75,23 @@ def make_backbone(
 ) -> ResNet:
     "Build a backbone; weights are loaded where the size names some (`ConfigurationError` if that cannot be done)."
     name = model.backbone
-    make = partial(ResNet, Bottleneck if name != "resnet18" else BasicBlock, size.blocks.get(name, PUBLISHED[name]), size.width,
-                   last_stride=model.last_stride, stem=size.stem)
-    net = make(groups=max(1, 32 * size.width // 64), group_width=8 * 64 // min(size.width, 64)) if name.startswith("resnext") else make()
-    for block in residual_blocks(net): nn.init.constant_(last_norm(block).weight, size.residual_gamma)
-    if size.weights != "none": load_weights(net, size.weights, name)
+    make = partial(
+        ResNet,
+        Bottleneck if name != "resnet18" else BasicBlock,
+        size.blocks.get(name, PUBLISHED[name]),
+        size.width,
+        last_stride=model.last_stride,
+        stem=size.stem,
+    )
+    net = (
+        make(groups=max(1, 32 * size.width // 64), group_width=8 * 64 // min(size.width, 64))
+        if name.startswith("resnext")
+        else make()
+    )
+    for block in residual_blocks(net):
+        nn.init.constant_(last_norm(block).weight, size.residual_gamma)
+    if size.weights != "none":
+        load_weights(net, size.weights, name)
     return net
 
 # %% ../../nbs/models/01_backbones.ipynb #5e373d5e
@@ -72,20 +102,41 @@ def load_weights(
 ):
     "Start from trained weights; the classifier's are left out (`ConfigurationError`)."
     if source == "imagenet":
-        try: state = torchvision.models.get_model_weights(name).DEFAULT.get_state_dict(check_hash=True, weights_only=True, progress=False)
+        try:
+            state = torchvision.models.get_model_weights(name).DEFAULT.get_state_dict(
+                check_hash=True, weights_only=True, progress=False
+            )
         except OSError as error:
-            raise ConfigurationError(f"weights = imagenet: the file for {name} could not be downloaded ({error}); go online once, or name a safetensors file, or use 'none'") from None
-    else: state = read_safetensors(source)
+            raise ConfigurationError(
+                f"weights = imagenet: the file for {name} could not be downloaded ({error}); go online once, or name a safetensors file, or use 'none'"
+            ) from None
+    else:
+        state = read_safetensors(source)
     state = {k: v for k, v in state.items() if not k.startswith("fc.")}
-    wrong = [k for k, v in net.state_dict().items() if (k in state and state[k].shape != v.shape) or (k not in state and not k.endswith("num_batches_tracked"))]
-    if wrong: raise ConfigurationError(f"weights = {source}: {len(wrong)} tensors do not fit {name}, the first is {wrong[0]!r}; weights need the published width, depth and 7x7 stem")
+    wrong = [
+        k
+        for k, v in net.state_dict().items()
+        if (k in state and state[k].shape != v.shape) or (k not in state and not k.endswith("num_batches_tracked"))
+    ]
+    if wrong:
+        raise ConfigurationError(
+            f"weights = {source}: {len(wrong)} tensors do not fit {name}, the first is {wrong[0]!r}; weights need the published width, depth and 7x7 stem"
+        )
     net.load_state_dict(state, strict=False)
 
+# %% ../../nbs/models/01_backbones.ipynb #54968fad
 def read_safetensors(path: str) -> dict:  # name -> tensor
     "Tensors of a safetensors file; anything else is refused (`ConfigurationError`)."
     from safetensors.torch import load_file
-    try: return load_file(path)
-    except FileNotFoundError: raise ConfigurationError(f"weights = {path}: no such file; expected none, imagenet or the path of a safetensors file") from None
+
+    try:
+        return load_file(path)
+    except FileNotFoundError:
+        raise ConfigurationError(
+            f"weights = {path}: no such file; expected none, imagenet or the path of a safetensors file"
+        ) from None
     except Exception as error:
-        raise ConfigurationError(f"weights = {path}: not a safetensors file ({error}). A .pth file can run code when it is read; if you trust it, convert it: "
-                                 "state = torch.load(path, weights_only=True); safetensors.torch.save_file(state, 'weights.safetensors')") from None
+        raise ConfigurationError(
+            f"weights = {path}: not a safetensors file ({error}). A .pth file can run code when it is read; if you trust it, convert it: "
+            "state = torch.load(path, weights_only=True); safetensors.torch.save_file(state, 'weights.safetensors')"
+        ) from None

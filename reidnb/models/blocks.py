@@ -6,79 +6,103 @@
 __all__ = ['add_se', 'IBN', 'add_ibn_a', 'NormalisedBlock', 'add_ibn_b', 'make_network']
 
 # %% ../../nbs/models/02_blocks.ipynb #3e90f1f5
+from typing import Any
+
 import torch
 from torch import nn
 from torchvision.ops import SqueezeExcitation
 
-from .backbones import last_norm, make_backbone, residual_blocks
+from .backbones import ResNet, last_norm, make_backbone, residual_blocks
 from .configuration import Embedding, Size
 
 # %% ../../nbs/models/02_blocks.ipynb #e7e626b4
 def add_se(
-    net: nn.Module,  # a backbone, changed in place
+    net: ResNet,  # a backbone, changed in place
     reduction: int = 16,  # channels against the gate's hidden channels, as published
 ):
     "Put squeeze-and-excitation into every residual block."
     for block in residual_blocks(net):
         norm, name = last_norm(block), "bn3" if hasattr(block, "bn3") else "bn2"
         channels = norm.num_features
-        with torch.no_grad(): norm.weight.mul_(2).clamp_(max=1)
+        with torch.no_grad():
+            norm.weight.mul_(2).clamp_(max=1)
         setattr(block, name, nn.Sequential(norm, SqueezeExcitation(channels, max(4, channels // reduction))))
 
 # %% ../../nbs/models/02_blocks.ipynb #2d30410c
 class IBN(nn.Module):
     "Instance norm on the first half of the channels, batch norm on the rest (Pan et al. 2018, variant a)."
-    def __init__(self,
+
+    def __init__(
+        self,
         norm: nn.BatchNorm2d,  # the batch norm that it replaces; its scales are kept
     ):
         super().__init__()
         half = norm.num_features // 2
         self.instance, self.batch = nn.InstanceNorm2d(half, affine=True), nn.BatchNorm2d(norm.num_features - half)
+        trained = norm.state_dict()
         with torch.no_grad():
-            for mine, part in ((self.instance, slice(None, half)), (self.batch, slice(half, None))): mine.weight.copy_(norm.weight[part]), mine.bias.copy_(norm.bias[part])
-            self.batch.running_mean.copy_(norm.running_mean[half:]); self.batch.running_var.copy_(norm.running_var[half:])
+            for mine, part in ((self.instance, slice(None, half)), (self.batch, slice(half, None))):
+                mine.weight.copy_(norm.weight[part]), mine.bias.copy_(norm.bias[part])
+            self.batch.register_buffer("running_mean", trained["running_mean"][half:].clone())
+            self.batch.register_buffer("running_var", trained["running_var"][half:].clone())
 
     def forward(self, x):  # (B, C, H, W) → same
         first, rest = x.split([self.instance.num_features, self.batch.num_features], 1)
         return torch.cat([self.instance(first.contiguous()), self.batch(rest.contiguous())], 1)
 
+
 def add_ibn_a(
-    net: nn.Module,  # a backbone, changed in place
+    net: ResNet,  # a backbone, changed in place
 ):
     "Replace the first norm of each block of stages 1 to 3."
-    for block in [b for stage in net.stages()[:3] for b in stage]: block.bn1 = IBN(block.bn1)
+    for block in [b for stage in net.stages()[:3] for b in stage]:
+        block.bn1 = IBN(block.bn1)
 
 # %% ../../nbs/models/02_blocks.ipynb #716fe8f9
 class NormalisedBlock(nn.Module):
     "A residual block with an instance norm between its sum and its last ReLU (Pan et al. 2018, variant b)."
-    def __init__(self,
-        block: nn.Module,  # torchvision's BasicBlock or Bottleneck; its modules are used
+
+    def __init__(
+        self,
+        block: Any,  # torchvision's BasicBlock or Bottleneck; its modules are used
     ):
         super().__init__()
-        self.block, self.norm = block, nn.InstanceNorm2d(block.conv3.out_channels if hasattr(block, "conv3") else block.conv2.out_channels, affine=True)
+        self.block, self.norm = (
+            block,
+            nn.InstanceNorm2d(
+                block.conv3.out_channels if hasattr(block, "conv3") else block.conv2.out_channels, affine=True
+            ),
+        )
 
     def forward(self, x):
         b = self.block
         y = b.bn2(b.conv2(b.relu(b.bn1(b.conv1(x)))))
-        if hasattr(b, "conv3"): y = b.bn3(b.conv3(b.relu(y)))
+        if hasattr(b, "conv3"):
+            y = b.bn3(b.conv3(b.relu(y)))
         return b.relu(self.norm(y + (b.downsample(x) if b.downsample is not None else x)))
 
+
 def add_ibn_b(
-    net: nn.Module,  # a backbone, changed in place
+    net: ResNet,  # a backbone, changed in place
 ):
     "Instance norms after stages 1 and 2 and in the stem."
-    for stage in net.stages()[:2]: stage[-1] = NormalisedBlock(stage[-1])
-    norm = nn.InstanceNorm2d(net.bn1.num_features, affine=True)
-    with torch.no_grad(): norm.weight.copy_(net.bn1.weight), norm.bias.copy_(net.bn1.bias)
-    net.bn1 = norm
+    for stage in net.stages()[:2]:
+        stage[-1] = NormalisedBlock(stage[-1])
+    stem: Any = net.bn1
+    norm = nn.InstanceNorm2d(stem.num_features, affine=True)
+    with torch.no_grad():
+        norm.weight.copy_(stem.weight), norm.bias.copy_(stem.bias)
+    net.add_module("bn1", norm)
 
 # %% ../../nbs/models/02_blocks.ipynb #f27628db
 def make_network(
     model: Embedding,  # what to build
     size: Size,  # how large
-) -> nn.Module:
+) -> ResNet:
     "A backbone with everything its description puts into it; weights are loaded before."
     net = make_backbone(model, size)
-    if model.se: add_se(net)
-    if model.ibn: {"a": add_ibn_a, "b": add_ibn_b}[model.ibn](net)
+    if model.se:
+        add_se(net)
+    if model.ibn:
+        {"a": add_ibn_a, "b": add_ibn_b}[model.ibn](net)
     return net

@@ -12,20 +12,25 @@ from pydantic import Field
 
 from ..configuration import Configuration
 
+
 class Embedding(Configuration):
     "A network from images to features."
+
     backbone: Literal["resnet18", "resnet50", "resnet101", "resnext101_32x8d"] = "resnet50"
     se: bool = False  # squeeze-and-excitation in every block
     ibn: Literal["a", "b"] | None = None  # instance-batch normalisation, variant a or b
     last_stride: Literal[1, 2] = 1  # of the last stage; 1 keeps a finer feature map (004, line 44)
     bnneck: bool = True  # a batch norm between the metric and the identity loss (004, line 49)
 
+
 class Size(Configuration):
     "How large networks are under a preset."
+
     width: int = Field(64, ge=4, le=256)  # channels of the first stage before expansion; the published networks have 64
     blocks: dict[str, tuple[int, int, int, int]] = {}  # backbone -> blocks per stage; default as published
     stem: Literal["7x7", "3x3"] = "7x7"  # first convolution, stride 2, followed by a max-pool of stride 2
     residual_gamma: float = Field(1.0, ge=0, le=1)  # scale of each block's last batch norm at the start
     weights: str = "none"  # none, imagenet, or a safetensors file
+
 
 PUBLISHED = dict(resnet18=(2, 2, 2, 2), resnet50=(3, 4, 6, 3), resnet101=(3, 4, 23, 3), resnext101_32x8d=(3, 4, 23, 3))

@@ -15,13 +15,19 @@ from .configuration import Embedding, Size
 # %% ../../nbs/models/03_embedding.ipynb #b8d07c0c
 class BNNeck(nn.BatchNorm1d):
     "A batch norm whose shift stays zero."
+
     def __init__(self, channels: int):
         super().__init__(channels)
         self.bias.requires_grad_(False)
 
+
 class EmbeddingNet(nn.Module):
     "Images to named features: `global` before the neck, `bn` behind it."
-    def __init__(self,
+
+    dim: int  # of both features
+
+    def __init__(
+        self,
         model: Embedding,  # what to build
         size: Size,  # how large
     ):

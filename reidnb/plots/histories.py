@@ -20,13 +20,18 @@ def plot_history(
     weights = [c for c in frame if c.startswith("weight.") and frame[c].nunique() > 1]
     losses = [c for c in frame if c != "rate" and not c.startswith("weight.")]
     panels = [("loss", losses), ("learning rate", ["rate"])] + ([("weight", weights)] if weights else [])
-    fig, axes = plt.subplots(len(panels), 1, figsize=(7, 1.7 * len(panels) + .6), sharex=True, squeeze=False)
+    fig, axes = plt.subplots(len(panels), 1, figsize=(7, 1.7 * len(panels) + 0.6), sharex=True, squeeze=False)
     for ax, (label, columns) in zip(axes[:, 0], panels):
-        for column in columns: ax.plot(frame.index, frame[column], label=column.removeprefix("weight."))
-        ax.set(ylabel=label); ax.grid(alpha=.3)
-        if len(columns) > 1 or label != "learning rate": ax.legend(frameon=False)
-        if label == "learning rate": ax.set_yscale("log")
+        for column in columns:
+            ax.plot(frame.index, frame[column], label=column.removeprefix("weight."))
+        ax.set(ylabel=label)
+        ax.grid(alpha=0.3)
+        if len(columns) > 1 or label != "learning rate":
+            ax.legend(frameon=False)
+        if label == "learning rate":
+            ax.set_yscale("log")
     axes[-1, 0].set_xlabel("step")
-    if title: fig.suptitle(title)
+    if title:
+        fig.suptitle(title)
     fig.tight_layout()
     return fig

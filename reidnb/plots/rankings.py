@@ -7,7 +7,6 @@ __all__ = ['plot_rankings']
 
 # %% ../../nbs/plots/01_rankings.ipynb #c00135b8
 import matplotlib.pyplot as plt
-import numpy as np
 from matplotlib.figure import Figure
 
 # %% ../../nbs/plots/01_rankings.ipynb #d7c4fae2
@@ -17,19 +16,24 @@ def plot_rankings(
 ) -> Figure:
     "Queries with their top gallery images."
     columns = 1 + max(len(r["images"]) for r in rows)
-    fig, axes = plt.subplots(len(rows), columns, figsize=(1.15 * columns, 2.75 * len(rows) + .4), squeeze=False)
-    for ax in axes.flat: ax.axis("off")
+    fig, axes = plt.subplots(len(rows), columns, figsize=(1.15 * columns, 2.75 * len(rows) + 0.4), squeeze=False)
+    for ax in axes.flat:
+        ax.axis("off")
     for line, row in zip(axes, rows):
         _show(line[0], row["query"], "#333333", f"query\n{row['caption']}")
         for rank, (ax, image, hit, caption) in enumerate(zip(line[1:], row["images"], row["hits"], row["captions"]), 1):
             _show(ax, image, "#2a9d4a" if hit else "#c8322b", f"{rank} {'✓' if hit else '✗'}\n{caption}")
-    if title: fig.suptitle(title)
+    if title:
+        fig.suptitle(title)
     fig.tight_layout()
     return fig
 
+
 def _show(ax, image, colour, caption):
     "One framed picture with its caption."
-    ax.axis("on"); ax.set(xticks=[], yticks=[])
+    ax.axis("on")
+    ax.set(xticks=[], yticks=[])
     ax.imshow(image, interpolation="nearest")
-    for side in ax.spines.values(): side.set(color=colour, linewidth=3)
+    for side in ax.spines.values():
+        side.set(color=colour, linewidth=3)
     ax.set_xlabel(caption, fontsize=7, color=colour)

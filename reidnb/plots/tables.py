@@ -14,6 +14,7 @@ from matplotlib.figure import Figure
 # %% ../../nbs/plots/00_tables.ipynb #618850c7
 NOTES, OURS = dict(color="#8a8a8a", marker="D", label="the notes"), dict(color="#1f6fb4", marker="o", label="ours")
 
+# %% ../../nbs/plots/00_tables.ipynb #16ebfde2
 def plot_cells(
     frame: pd.DataFrame,  # one line a cell: name, metric, documented, mean, sd, low, high (per cent)
     metric: str = "mAP",  # which metric is drawn
@@ -22,20 +23,42 @@ def plot_cells(
     "Documented and reproduced values of one metric, and differences from the first row."
     part = frame[frame["metric"] == metric].reset_index(drop=True)
     y = np.arange(len(part))
-    fig, (left, right) = plt.subplots(1, 2, figsize=(10, 1.4 + .36 * len(part)), sharey=True, width_ratios=(1, 1))
-    for style, column, offset in ((NOTES, "documented", -.14), (OURS, "mean", .14)):
+    fig, (left, right) = plt.subplots(1, 2, figsize=(10, 1.4 + 0.36 * len(part)), sharey=True, width_ratios=(1, 1))
+    for style, column, offset in ((NOTES, "documented", -0.14), (OURS, "mean", 0.14)):
         marker = dict(color=style["color"], marker=style["marker"], linestyle="none", markersize=6)
         left.plot(part[column], y + offset, label=style["label"], **marker)
         change = part[column] - part[column].iloc[0]
-        right.barh(y + offset, change, .26, color=style["color"], label=style["label"])
+        right.barh(y + offset, change, 0.26, color=style["color"], label=style["label"])
     seeds = part["sd"].notna().any()
     spread = [part["sd"], part["sd"]] if seeds else [part["mean"] - part["low"], part["high"] - part["mean"]]
-    left.errorbar(part["mean"], y + .14, xerr=np.nan_to_num(np.array(spread)), fmt="none", color=OURS["color"], capsize=3, linewidth=1.2,
-                  label="± sd over seeds" if seeds else "95 % interval over queries")
-    if seeds: right.errorbar(part["mean"] - part["mean"].iloc[0], y + .14, xerr=np.nan_to_num(np.array(spread)), fmt="none", color="#0d3a60", capsize=2, linewidth=1)
-    left.set(yticks=y, yticklabels=part["name"], xlabel=f"{metric} (%)"); left.invert_yaxis(); left.grid(axis="x", alpha=.3)
-    right.axvline(0, color="black", linewidth=.8); right.grid(axis="x", alpha=.3); right.set(xlabel=f"difference from “{part['name'].iloc[0]}” (points of {metric})")
+    left.errorbar(
+        part["mean"],
+        y + 0.14,
+        xerr=np.nan_to_num(np.array(spread)),
+        fmt="none",
+        color=OURS["color"],
+        capsize=3,
+        linewidth=1.2,
+        label="± sd over seeds" if seeds else "95 % interval over queries",
+    )
+    if seeds:
+        right.errorbar(
+            part["mean"] - part["mean"].iloc[0],
+            y + 0.14,
+            xerr=np.nan_to_num(np.array(spread)),
+            fmt="none",
+            color="#0d3a60",
+            capsize=2,
+            linewidth=1,
+        )
+    left.set(yticks=y, yticklabels=part["name"], xlabel=f"{metric} (%)")
+    left.invert_yaxis()
+    left.grid(axis="x", alpha=0.3)
+    right.axvline(0, color="black", linewidth=0.8)
+    right.grid(axis="x", alpha=0.3)
+    right.set(xlabel=f"difference from “{part['name'].iloc[0]}” (points of {metric})")
     fig.legend(*left.get_legend_handles_labels(), ncols=3, loc="lower center", frameon=False)
-    if title: fig.suptitle(title)
-    fig.tight_layout(rect=(0, .28 / (1.4 + .36 * len(part)), 1, 1))
+    if title:
+        fig.suptitle(title)
+    fig.tight_layout(rect=(0, 0.28 / (1.4 + 0.36 * len(part)), 1, 1))
     return fig

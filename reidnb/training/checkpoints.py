@@ -19,6 +19,7 @@ from ..files import write_atomically
 class CheckpointError(ValueError):
     "A checkpoint that cannot be used; the message names the file and what to do."
 
+
 def save_tensors(
     path: str | os.PathLike,
     tensors: dict,  # name -> tensor
@@ -27,6 +28,7 @@ def save_tensors(
     "Write named tensors and a few facts atomically."
     plain = {k: v.detach().contiguous().cpu().clone() for k, v in tensors.items()}
     write_atomically(path, lambda unfinished: save_file(plain, unfinished, {"about": json.dumps(about)}))
+
 
 def load_tensors(
     path: str | os.PathLike,
@@ -37,19 +39,30 @@ def load_tensors(
         with safe_open(str(path), "pt") as file:
             about = json.loads((file.metadata() or {}).get("about", "{}"))
             tensors = {k: file.get_tensor(k) for k in file.keys()}
-    except FileNotFoundError: raise CheckpointError(f"{path}: no such checkpoint; train the run again") from None
-    except (SafetensorError, OSError, ValueError) as error: raise CheckpointError(f"{path}: not a whole safetensors file ({error}); delete it and the run starts again") from None
+    except FileNotFoundError:
+        raise CheckpointError(f"{path}: no such checkpoint; train the run again") from None
+    except (SafetensorError, OSError, ValueError) as error:
+        raise CheckpointError(
+            f"{path}: not a whole safetensors file ({error}); delete it and the run starts again"
+        ) from None
     for key, value in expected.items():
-        if about.get(key) != value: raise CheckpointError(f"{path}: belongs to {key} {about.get(key)!r}, expected {value!r}; a checkpoint continues only its own run")
+        if about.get(key) != value:
+            raise CheckpointError(
+                f"{path}: belongs to {key} {about.get(key)!r}, expected {value!r}; a checkpoint continues only its own run"
+            )
     return tensors, about
 
 # %% ../../nbs/training/02_checkpoints.ipynb #8660b71f
-def optimiser_tensors(
-    optimiser: torch.optim.Optimizer,
-) -> dict:  # "<number of the parameter>.<state>" -> tensor
+def optimiser_tensors(optimiser: torch.optim.Optimizer) -> dict:  # "<number of the parameter>.<state>" -> tensor
     "The state of an optimiser, flat."
     state = optimiser.state_dict()["state"]
-    return {f"{p}.{name}": torch.as_tensor(value) for p, entries in state.items() for name, value in entries.items() if value is not None}
+    return {
+        f"{p}.{name}": torch.as_tensor(value)
+        for p, entries in state.items()
+        for name, value in entries.items()
+        if value is not None
+    }
+
 
 def restore_optimiser(
     optimiser: torch.optim.Optimizer,  # changed in place
@@ -62,10 +75,12 @@ def restore_optimiser(
         state.setdefault(int(p), {})[name] = value
     optimiser.load_state_dict({**optimiser.state_dict(), "state": state})
 
+
 def prefixed(tensors: dict, prefix: str) -> dict:
     "Names with a prefix."
     return {f"{prefix}.{k}": v for k, v in tensors.items()}
 
+
 def unprefixed(tensors: dict, prefix: str) -> dict:
     "Only names with this prefix, without it."
-    return {k[len(prefix) + 1:]: v for k, v in tensors.items() if k.startswith(prefix + ".")}
+    return {k[len(prefix) + 1 :]: v for k, v in tensors.items() if k.startswith(prefix + ".")}

@@ -12,8 +12,10 @@ from pydantic import Field, model_validator
 
 from ..configuration import Configuration
 
+
 class Schedule(Configuration):
     "The learning rate over a training, in the documents' epochs."
+
     epochs: float = Field(120, gt=0)
     rate: float = Field(1.0, gt=0)  # relative to the preset's base rate
     warmup: float = Field(10, ge=0)  # epochs of linear rise (004, line 26)
@@ -25,12 +27,18 @@ class Schedule(Configuration):
 
     @model_validator(mode="after")
     def _in_order(self):
-        if self.warmup > self.epochs: raise ValueError(f"warmup of {self.warmup:g} epochs is longer than the training's {self.epochs:g}")
-        if list(self.drops) != sorted(self.drops): raise ValueError(f"drops {self.drops} are not in rising order")
+        if self.warmup > self.epochs:
+            raise ValueError(f"warmup of {self.warmup:g} epochs is longer than the training's {self.epochs:g}")
+        if list(self.drops) != sorted(self.drops):
+            raise ValueError(f"drops {self.drops} are not in rising order")
         return self
+
 
 class Optimiser(Configuration):
     "Adam and what surrounds a step."
+
     weight_decay: float = Field(5e-4, ge=0)
     clip: float | None = Field(None, gt=0)  # largest norm of the gradient
-    ema: float | None = Field(None, ge=0, lt=1)  # decay of an average of the weights, which is then the one that is tested
+    ema: float | None = Field(
+        None, ge=0, lt=1
+    )  # decay of an average of the weights, which is then the one that is tested

@@ -17,8 +17,11 @@ def rate_at(
 ) -> float:  # relative to the preset's base rate
     "The learning rate at a moment of the training."
     rate = schedule.rate
-    if epoch < schedule.warmup: rate *= schedule.warmup_from + (1 - schedule.warmup_from) * epoch / schedule.warmup
-    if schedule.kind == "step": return rate * schedule.factor ** sum(epoch >= drop for drop in schedule.drops)
+    if epoch < schedule.warmup:
+        rate *= schedule.warmup_from + (1 - schedule.warmup_from) * epoch / schedule.warmup
+    if schedule.kind == "step":
+        return rate * schedule.factor ** sum(epoch >= drop for drop in schedule.drops)
     start = max(schedule.flat, schedule.warmup)
-    if epoch <= start: return rate
+    if epoch <= start:
+        return rate
     return rate * (1 + math.cos(math.pi * min(1.0, (epoch - start) / (schedule.epochs - start)))) / 2

@@ -15,23 +15,33 @@ from ..configuration import ConfigurationError
 # %% ../../nbs/workbook/07_command_line.ipynb #3c067536
 def _tables(args):
     from reidnb.workbook.experiments import load_table, table_slugs
+
     for slug in table_slugs():
         table = load_table(slug)
         runs = len({cell.run for cell in table.cells})
-        print(f"{slug:24} document {table.document}, line {table.line:<4} {len(table.body)} rows, {runs} runs planned   {table.title}")
+        print(
+            f"{slug:24} document {table.document}, line {table.line:<4} {len(table.body)} rows, {runs} runs planned   {table.title}"
+        )
+
 
 def _table(args):
     "Run what is missing, then execute the table's notebook and make a page of it."
     from reidnb.workbook.experiments import load_table
     from reidnb.workbook.settings import load_preset, project_root
+
     table, preset = load_table(args.table), load_preset(args.preset)
     from reidnb.workbook.tables import chosen_rows, parse_seeds, regenerate
+
     seeds, rows = parse_seeds(args.seeds), chosen_rows(table, args.rows)
     failed = regenerate(table, preset, seeds, rows, args.jobs or None, not args.local)
-    for run, reason in failed.items(): print(f"failed: run {run}: {reason}", file=sys.stderr)
+    for run, reason in failed.items():
+        print(f"failed: run {run}: {reason}", file=sys.stderr)
     from reidnb.workbook.notebooks import execute, write_page
+
     stem = Path(preset.store) / "tables" / preset.name / table.slug
-    parameters = dict(table=table.slug, preset=preset.name, seeds=args.seeds, rows=args.rows, jobs=args.jobs, local=args.local)
+    parameters = dict(
+        table=table.slug, preset=preset.name, seeds=args.seeds, rows=args.rows, jobs=args.jobs, local=args.local
+    )
     if not failed:
         execute(project_root() / "nbs" / "tables" / f"{table.family}.ipynb", stem.with_suffix(".ipynb"), parameters)
         write_page(stem.with_suffix(".ipynb"), stem.with_suffix(".html"))
@@ -39,50 +49,77 @@ def _table(args):
         print(f"\npage   {stem.with_suffix('.html')}\ncells  {stem.with_suffix('.csv')}")
     return 1 if failed else 0
 
+# %% ../../nbs/workbook/07_command_line.ipynb #f564aa99
 def _print_result(table, preset, seeds, rows, published):
     "The table in the terminal, the notes' values beside ours."
     from reidnb.workbook.tables import table_frame
+
     frame = table_frame(table, preset, seeds, rows, published)
     metrics = list(dict.fromkeys(frame["metric"]))
-    print(f"\n{table.title} (document {table.document}, line {table.line}); preset {preset.name}, seeds {', '.join(map(str, seeds))}; per cent, notes | ours ± sd over seeds\n")
+    print(
+        f"\n{table.title} (document {table.document}, line {table.line}); preset {preset.name}, seeds {', '.join(map(str, seeds))}; per cent, notes | ours ± sd over seeds\n"
+    )
     print(f"{'':44}" + "".join(f"{m:^22}" for m in metrics))
     for _, part in frame.groupby("row", sort=True):
-        cells = [f"{c.documented:6.1f} | {c.mean:5.1f}" + (f" ± {c.sd:.1f}" if c.sd == c.sd else "") for c in part.itertuples()]
+        cells = [
+            f"{c.documented:6.1f} | {c.mean:5.1f}" + (f" ± {c.sd:.1f}" if c.sd == c.sd else "")
+            for c in part.itertuples()
+        ]
         print(f"{part['name'].iloc[0]:44}" + "".join(f"{c:22}" for c in cells))
 
+# %% ../../nbs/workbook/07_command_line.ipynb #7d24282c
 def _data(args):
     "Draw or find a preset's data sets and count them."
     from reidnb.workbook.settings import load_preset
+
     preset = load_preset(args.preset)
     from reidnb.data.drawn import DRAWN
     from reidnb.data.samples import DataError
     from reidnb.workbook.sources import draw_all, samples_of
+
     missing = 0
     for name in DRAWN:
         try:
-            if preset.data == "drawn": draw_all(preset, (name,), args.jobs)
+            if preset.data == "drawn":
+                draw_all(preset, (name,), args.jobs)
             samples, root = samples_of(name, preset)
-            counts = ", ".join(f"{split} {len(part)} images of {part['pid'][part['pid'] >= 0].nunique()} people" for split, part in samples.groupby("split", sort=False))
+            counts = ", ".join(
+                f"{split} {len(part)} images of {part['pid'][part['pid'] >= 0].nunique()} people"
+                for split, part in samples.groupby("split", sort=False)
+            )
             print(f"{name:14} {counts}   {root}")
-        except DataError as error: print(f"{name:14} {error}"); missing += 1
+        except DataError as error:
+            print(f"{name:14} {error}")
+            missing += 1
     return 1 if missing == len(DRAWN) else 0
+
 
 def _publish(args):
     from reidnb.workbook.records import Archive
     from reidnb.workbook.settings import load_preset
+
     archive = Archive(load_preset(args.preset))
     print(f"{archive.publish()} files copied to {archive.public}; commit them")
 
-# %% ../../nbs/workbook/07_command_line.ipynb #f564aa99
+# %% ../../nbs/workbook/07_command_line.ipynb #e1b4f29a
 def parser() -> argparse.ArgumentParser:
     "The commands and their words."
-    top = argparse.ArgumentParser("reidnb", description="The lab notes of a person re-identification researcher, made to run.")
+    top = argparse.ArgumentParser(
+        "reidnb", description="The lab notes of a person re-identification researcher, made to run."
+    )
     commands = top.add_subparsers(dest="command", required=True, metavar="command")
+
     def command(name, function, text, preset="mini"):
         sub = commands.add_parser(name, help=text, description=text)
         sub.set_defaults(function=function)
-        if preset: sub.add_argument("--preset", default=preset, help=f"section of settings.ini: smoke, mini, mini-real or full (default {preset})")
+        if preset:
+            sub.add_argument(
+                "--preset",
+                default=preset,
+                help=f"section of settings.ini: smoke, mini, mini-real or full (default {preset})",
+            )
         return sub
+
     command("tables", _tables, "List the tables that can be regenerated.", preset="")
     table = command("table", _table, "Regenerate a table: run what is missing, lay our numbers beside the notes'.")
     table.add_argument("table", help="its name, see 'reidnb tables'")
@@ -95,12 +132,20 @@ def parser() -> argparse.ArgumentParser:
     command("publish", _publish, "Copy this machine's records of seeds 0, 1 and 2 to reports/records, to be committed.")
     return top
 
+# %% ../../nbs/workbook/07_command_line.ipynb #7de3382e
 def main(
     words: list | None = None,  # default: those of the command line
 ) -> int:  # exit code
     "Run one command; a mistake or a failure is one line, never a traceback."
     args = parser().parse_args(words)
-    try: return args.function(args) or 0
-    except (ConfigurationError, ValueError) as error: print(f"reidnb: {error}", file=sys.stderr); return 2
-    except (RuntimeError, OSError) as error: print(f"reidnb: {error}", file=sys.stderr); return 1
-    except KeyboardInterrupt: print("reidnb: stopped; the same command goes on from the checkpoints", file=sys.stderr); return 130
+    try:
+        return args.function(args) or 0
+    except (ConfigurationError, ValueError) as error:
+        print(f"reidnb: {error}", file=sys.stderr)
+        return 2
+    except (RuntimeError, OSError) as error:
+        print(f"reidnb: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("reidnb: stopped; the same command goes on from the checkpoints", file=sys.stderr)
+        return 130

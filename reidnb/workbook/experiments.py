@@ -26,11 +26,14 @@ from .settings import project_root
 # %% ../../nbs/workbook/01_experiments.ipynb #e37fef04
 class Batch(Configuration):
     "A PK batch."
+
     images: int = Field(64, ge=4)  # P*K
     instances: int = Field(4, ge=2)  # K
 
+
 class Experiment(Configuration):
     "One training, apart from its size and seed."
+
     method: Literal["supervised"] = "supervised"
     data: Literal["market", "duke", "msmt"] = "market"
     batch: Batch = Batch()
@@ -43,14 +46,17 @@ class Experiment(Configuration):
 # %% ../../nbs/workbook/01_experiments.ipynb #86400380
 class Block(Configuration):
     "How rows and columns of a rectangle of cells meet; each key may hold run, protocol or metric."
+
     protocol: str | None = None
     run: str | None = None
     metric: str | None = None
     rows: dict[int, str | dict[str, str]]  # body row, from 0 → a run's name, or {run, protocol, metric}
     columns: dict[int, str | dict[str, str]]  # column, from 0 → a metric, or {run, protocol, metric}
 
+
 class TableFile(Configuration):
     "data/experiments/<slug>.toml as written."
+
     table: str  # slug
     title: str
     document: str = Field(pattern=r"^00[0-4]$")
@@ -60,11 +66,14 @@ class TableFile(Configuration):
     runs: dict[str, dict]  # name → description; keys name (in English), like, and those of Experiment
     blocks: list[Block]
 
+
 METRICS = ("mAP", "R1", "R5", "R10", "mINP", "mean")
+
 
 @dataclass(frozen=True)
 class Cell:
     "One number of a table: what the notes say and what we run for it."
+
     row: int
     column: int
     run: str
@@ -72,9 +81,11 @@ class Cell:
     metric: str
     documented: str  # as written, without bold marks; "" for an empty cell
 
+# %% ../../nbs/workbook/01_experiments.ipynb #10c229e5
 @dataclass(frozen=True)
 class Table:
     "A table of the notes with everything resolved."
+
     slug: str
     title: str
     document: str
@@ -87,32 +98,44 @@ class Table:
     protocols: dict  # name → Protocol
     cells: list  # of Cell
 
-# %% ../../nbs/workbook/01_experiments.ipynb #e2994c7e
+# %% ../../nbs/workbook/01_experiments.ipynb #6951ea30
 def _merged(base: dict, change: dict) -> dict:
     out = dict(base)
-    for key, value in change.items(): out[key] = _merged(out[key], value) if isinstance(value, dict) and isinstance(out.get(key), dict) else value
+    for key, value in change.items():
+        out[key] = _merged(out[key], value) if isinstance(value, dict) and isinstance(out.get(key), dict) else value
     return out
+
 
 def resolve_runs(
     runs: dict,  # name → raw description
     where: str,  # file, for messages
 ) -> dict:  # name → Experiment
     "Follow `like` and validate each run (`ConfigurationError`)."
+
     def raw(name, below=()):
-        if name in below: raise ConfigurationError(f"{where} [runs.{below[0]}]: 'like' goes in a circle: {' → '.join((*below, name))}")
-        if name not in runs: raise ConfigurationError(f"{where} [runs.{below[-1]}]: like = {name!r} names no run{nearest(name, runs)}; runs: {', '.join(runs)}")
+        if name in below:
+            raise ConfigurationError(
+                f"{where} [runs.{below[0]}]: 'like' goes in a circle: {' → '.join((*below, name))}"
+            )
+        if name not in runs:
+            raise ConfigurationError(
+                f"{where} [runs.{below[-1]}]: like = {name!r} names no run{nearest(name, runs)}; runs: {', '.join(runs)}"
+            )
         own, like = runs[name], runs[name].get("like", [])
         merged: dict = {}
-        for parent in [like] if isinstance(like, str) else like: merged = _merged(merged, raw(parent, (*below, name)))
+        for parent in [like] if isinstance(like, str) else like:
+            merged = _merged(merged, raw(parent, (*below, name)))
         return _merged(merged, {k: v for k, v in own.items() if k not in ("like", "name")})
+
     return {name: validated(Experiment, raw(name), f"{where} [runs.{name}]") for name in runs}
 
-# %% ../../nbs/workbook/01_experiments.ipynb #a241a682
+# %% ../../nbs/workbook/01_experiments.ipynb #faf9f688
 def plain_text(
     cell: str,  # as written
 ) -> str:
     "A documented cell without bold marks and line breaks."
     return cell.replace("**", "").replace("<br/>", " ").replace("<br>", " ").strip()
+
 
 def _cells(file, body, where):
     "Union of block, row and column keys for each cell of each block."
@@ -121,19 +144,34 @@ def _cells(file, body, where):
         for row, by_row in block.rows.items():
             for column, by_column in block.columns.items():
                 at = f"{where} [[blocks]] {number}, row {row}, column {column}"
-                key = {**common, **({"run": by_row} if isinstance(by_row, str) else by_row), **({"metric": by_column} if isinstance(by_column, str) else by_column)}
+                key = {
+                    **common,
+                    **({"run": by_row} if isinstance(by_row, str) else by_row),
+                    **({"metric": by_column} if isinstance(by_column, str) else by_column),
+                }
                 for part, valid in (("run", file.runs), ("protocol", file.protocols), ("metric", METRICS)):
-                    if key.get(part) not in valid: raise ConfigurationError(f"{at}: {part} {key.get(part)!r}{nearest(key.get(part), valid)}; expected one of {', '.join(valid)}")
-                if row >= len(body) or column >= len(body[row]): raise ConfigurationError(f"{at}: the document's table has {len(body)} rows of {len(body[0])} columns")
+                    said = key.get(part, "")
+                    if said not in valid:
+                        hint = f"{nearest(said, valid)}; expected one of {', '.join(valid)}"
+                        raise ConfigurationError(f"{at}: {part} {said!r}{hint}")
+                if row >= len(body) or column >= len(body[row]):
+                    raise ConfigurationError(
+                        f"{at}: the document's table has {len(body)} rows of {len(body[0])} columns"
+                    )
                 yield Cell(row, column, key["run"], key["protocol"], key["metric"], plain_text(body[row][column]))
 
-def _parse(path):
-    try: return tomllib.loads(path.read_text(encoding="utf8"))
-    except tomllib.TOMLDecodeError as error: raise ConfigurationError(f"{path.name}: {error}") from None
 
+def _parse(path):
+    try:
+        return tomllib.loads(path.read_text(encoding="utf8"))
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigurationError(f"{path.name}: {error}") from None
+
+# %% ../../nbs/workbook/01_experiments.ipynb #f4c7a2b3
 def table_slugs(root: Path | None = None) -> list:
     "Slugs of all tables that have a plan."
     return sorted(p.stem for p in ((root or project_root()) / "data" / "experiments").glob("*.toml"))
+
 
 def load_table(
     slug: str,  # e.g. "market-backbones"
@@ -141,11 +179,28 @@ def load_table(
 ) -> Table:
     "A table with its documented cells and resolved runs (`ConfigurationError`)."
     root = root or project_root()
-    if slug not in table_slugs(root): raise ConfigurationError(f"table {slug!r}{nearest(slug, table_slugs(root))}: there is {', '.join(table_slugs(root))}")
+    if slug not in table_slugs(root):
+        raise ConfigurationError(
+            f"table {slug!r}{nearest(slug, table_slugs(root))}: there is {', '.join(table_slugs(root))}"
+        )
     path = root / "data" / "experiments" / f"{slug}.toml"
     file = validated(TableFile, _parse(path), path.name)
-    if file.table != slug: raise ConfigurationError(f"{path.name}: table = {file.table!r}, expected {slug!r} as the file's name says")
-    with open(root / "data" / "documents" / f"{slug}.csv", newline="", encoding="utf8") as handle: header, *body = list(csv.reader(handle))
+    if file.table != slug:
+        raise ConfigurationError(f"{path.name}: table = {file.table!r}, expected {slug!r} as the file's name says")
+    with open(root / "data" / "documents" / f"{slug}.csv", newline="", encoding="utf8") as handle:
+        header, *body = list(csv.reader(handle))
     experiments = resolve_runs(file.runs, path.name)
     names = {run: str(raw.get("name", run)) for run, raw in file.runs.items()}
-    return Table(slug, file.title, file.document, file.line, file.family, header, body, names, experiments, file.protocols, list(_cells(file, body, path.name)))
+    return Table(
+        slug,
+        file.title,
+        file.document,
+        file.line,
+        file.family,
+        header,
+        body,
+        names,
+        experiments,
+        file.protocols,
+        list(_cells(file, body, path.name)),
+    )

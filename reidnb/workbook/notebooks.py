@@ -21,6 +21,7 @@ from .settings import project_root
 # %% ../../nbs/workbook/06_notebooks.ipynb #8ea73a2e
 class TableParameters(Configuration):
     "Parameters of the notebooks in nbs/tables."
+
     table: str  # slug
     preset: str = "smoke"  # section of settings.ini
     seeds: str | int = "0"  # with commas between them
@@ -29,24 +30,32 @@ class TableParameters(Configuration):
     local: bool = False  # only what this machine trained counts
 
     @classmethod
-    def of(cls,
+    def of(
+        cls,
         names: dict,  # the notebook's globals()
     ):  # TableParameters
         "The values that a notebook was given; an unknown name is refused (`ConfigurationError`)."
         shell = {"In", "Out", "exit", "quit", "open", "get_ipython"}
-        given = {k: v for k, v in names.items() if not k.startswith("_") and k not in shell and not isinstance(v, types.ModuleType | types.FunctionType | type)}
+        given = {
+            k: v
+            for k, v in names.items()
+            if not k.startswith("_")
+            and k not in shell
+            and not isinstance(v, types.ModuleType | types.FunctionType | type)
+        }
         return validated(cls, given, "notebook parameters")
 
 # %% ../../nbs/workbook/06_notebooks.ipynb #2fc3cec9
-def declared_parameters(
-    notebook: str | os.PathLike,
-) -> dict:  # name → default, as source text
+def declared_parameters(notebook: str | os.PathLike) -> dict:  # name → default, as source text
     "What a notebook's parameters cell declares (`ConfigurationError` if it has none)."
-    if not Path(notebook).is_file(): raise ConfigurationError(f"{notebook}: no such notebook")
+    if not Path(notebook).is_file():
+        raise ConfigurationError(f"{notebook}: no such notebook")
     found = papermill.inspect_notebook(str(notebook))
-    if not found: raise ConfigurationError(f"{notebook}: no cell is tagged 'parameters'")
+    if not found:
+        raise ConfigurationError(f"{notebook}: no cell is tagged 'parameters'")
     return {name: about["default"] for name, about in found.items()}
 
+# %% ../../nbs/workbook/06_notebooks.ipynb #d38abdf6
 def execute(
     notebook: str | os.PathLike,  # with a cell tagged parameters
     output: str | os.PathLike,  # the executed copy
@@ -56,14 +65,30 @@ def execute(
     "Run a notebook with checked parameters (`ConfigurationError` before, `RuntimeError` with the failing cell's last line after)."
     declared = declared_parameters(notebook)
     for name in parameters:
-        if name not in declared: raise ConfigurationError(f"{Path(notebook).name}: unknown parameter {name!r}{nearest(name, declared)}; it takes {', '.join(declared)}")
-    if "table" in declared: validated(TableParameters, {"table": "", **parameters}, Path(notebook).name)
+        if name not in declared:
+            raise ConfigurationError(
+                f"{Path(notebook).name}: unknown parameter {name!r}{nearest(name, declared)}; it takes {', '.join(declared)}"
+            )
+    if "table" in declared:
+        validated(TableParameters, {"table": "", **parameters}, Path(notebook).name)
     Path(output).parent.mkdir(parents=True, exist_ok=True)
-    try: papermill.execute_notebook(str(notebook), str(output), parameters, progress_bar=progress, cwd=str(project_root()),
-                                     extra_arguments=["--IPKernelApp.log_level=ERROR"])
-    except papermill.PapermillExecutionError as error: raise RuntimeError(f"{Path(notebook).name}, cell {error.exec_count}: {error.ename}: {error.evalue} (the executed copy is {output})") from None
-    except (CellExecutionError, OSError) as error: raise RuntimeError(f"{Path(notebook).name}: {error}") from None
+    try:
+        papermill.execute_notebook(
+            str(notebook),
+            str(output),
+            parameters,
+            progress_bar=progress,
+            cwd=str(project_root()),
+            extra_arguments=["--IPKernelApp.log_level=ERROR"],
+        )
+    except papermill.PapermillExecutionError as error:
+        raise RuntimeError(
+            f"{Path(notebook).name}, cell {error.exec_count}: {error.ename}: {error.evalue} (the executed copy is {output})"
+        ) from None
+    except (CellExecutionError, OSError) as error:
+        raise RuntimeError(f"{Path(notebook).name}: {error}") from None
 
+# %% ../../nbs/workbook/06_notebooks.ipynb #b65adcc9
 def write_page(
     notebook: str | os.PathLike,  # executed
     page: str | os.PathLike,  # HTML file

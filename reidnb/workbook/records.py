@@ -12,6 +12,7 @@ import json
 import platform
 import shutil
 import subprocess
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -33,6 +34,7 @@ def run_identity(
     "The address of a run."
     return identity("run", experiment, preset.training_values(), fingerprint, seed)
 
+
 def scores_identity(
     run: str,  # a run's identity
     protocol: Protocol,
@@ -45,24 +47,48 @@ def scores_identity(
 @functools.lru_cache(1)
 def provenance() -> dict:
     "Versions, commit and machine, for the record."
-    git = lambda *words: subprocess.run(["git", *words], capture_output=True, text=True, cwd=project_root()).stdout.strip()
-    try: commit, changed = git("rev-parse", "--short=12", "HEAD"), bool(git("status", "--porcelain", "--", "reidnb", "settings.ini"))
-    except OSError: commit, changed = "", False  # no git on this machine
-    packages = {p: importlib.metadata.version(p) for p in ("reidnb", "torch", "torchvision", "numpy", "pillow", "pytorch-ignite")}
-    return dict(commit=commit, changed=changed, python=platform.python_version(), packages=packages, system=platform.system(), machine=platform.machine())
+    git = lambda *words: subprocess.run(
+        ["git", *words], capture_output=True, text=True, cwd=project_root()
+    ).stdout.strip()
+    try:
+        commit, changed = (
+            git("rev-parse", "--short=12", "HEAD"),
+            bool(git("status", "--porcelain", "--", "reidnb", "settings.ini")),
+        )
+    except OSError:
+        commit, changed = "", False  # no git on this machine
+    packages = {
+        p: importlib.metadata.version(p)
+        for p in ("reidnb", "torch", "torchvision", "numpy", "pillow", "pytorch-ignite")
+    }
+    return dict(
+        commit=commit,
+        changed=changed,
+        python=platform.python_version(),
+        packages=packages,
+        system=platform.system(),
+        machine=platform.machine(),
+    )
 
+# %% ../../nbs/workbook/02_records.ipynb #d0ee0b14
 def peak_memory() -> float:  # MB
     "The most memory that this process has used."
-    try: return int(next(line for line in open("/proc/self/status") if line.startswith("VmHWM")).split()[1]) / 1024
-    except (OSError, StopIteration): pass
-    try: import resource
-    except ImportError: return float("nan")  # Windows
+    try:
+        return int(next(line for line in open("/proc/self/status") if line.startswith("VmHWM")).split()[1]) / 1024
+    except (OSError, StopIteration):
+        pass
+    try:
+        import resource
+    except ImportError:
+        return float("nan")  # Windows
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (1 << 20 if platform.system() == "Darwin" else 1 << 10)
 
-# %% ../../nbs/workbook/02_records.ipynb #fca2d514
+# %% ../../nbs/workbook/02_records.ipynb #f9780e7f
 class Archive:
     "Records and scores of one preset: local first, then published."
-    def __init__(self,
+
+    def __init__(
+        self,
         preset: Preset,
         root: Path | None = None,  # the project's folder
         published: bool = True,  # False looks at this machine's own records only
@@ -75,35 +101,42 @@ class Archive:
         "Where checkpoint, weights, history and failure of a run lie."
         return Path(self.preset.store) / "runs" / run
 
-    def read(self,
+    def read(
+        self,
         name: str,  # identity of a record or of scores
     ) -> dict | None:
         "A record or scores, or None where there are none."
         for place in self.places:
-            try: return json.loads((place / f"{name}.json").read_text(encoding="utf8"))
-            except FileNotFoundError: continue
-            except ValueError: continue  # not ours: ours are written whole; treated as missing and made again
+            try:
+                return json.loads((place / f"{name}.json").read_text(encoding="utf8"))
+            except FileNotFoundError:
+                continue
+            except ValueError:
+                continue  # not ours: ours are written whole; treated as missing and made again
         return None
 
     def write(self, name: str, content: dict):
         "Keep a record or scores on this machine."
         write_json(self.local / f"{name}.json", content)
 
-    def publish(self,
+    def publish(
+        self,
         seeds: tuple = (0, 1, 2),  # seeds whose results the project commits
     ) -> int:  # files copied
         "Copy this machine's records and their scores to the published ones."
-        chosen = [p for p in sorted(self.local.glob("*.json")) if json.loads(p.read_text(encoding="utf8"))["seed"] in seeds]
-        for path in chosen: write_atomically(self.public / path.name, lambda unfinished, path=path: shutil.copyfile(path, unfinished))
+        chosen = [
+            p for p in sorted(self.local.glob("*.json")) if json.loads(p.read_text(encoding="utf8"))["seed"] in seeds
+        ]
+        for path in chosen:
+            write_atomically(self.public / path.name, partial(shutil.copyfile, path))
         return len(chosen)
 
-# %% ../../nbs/workbook/02_records.ipynb #f9780e7f
-def pack_scores(
-    scores: Scores,
-) -> dict:
+# %% ../../nbs/workbook/02_records.ipynb #8d3f4a07
+def pack_scores(scores: Scores) -> dict:
     "Per-query values, short enough for git: AP and INP to seven digits, the rank of the first hit."
     short = lambda values: [None if v != v else round(float(v), 7) for v in values]
     return dict(ap=short(scores.ap), inp=short(scores.inp), first=[int(v) for v in scores.first])
+
 
 def unpack_scores(
     packed: dict,  # from `pack_scores`

@@ -20,8 +20,10 @@ from ..models.configuration import Size
 # %% ../../nbs/workbook/00_settings.ipynb #fcf53deb
 Count = Field(ge=1, le=1_000_000)
 
+# %% ../../nbs/workbook/00_settings.ipynb #aa8dc391
 class Preset(Configuration):
     "Scale and data of all runs."
+
     name: str
     data_root: str  # folder of the real data sets
     store: str  # folder for everything that can be made again
@@ -57,37 +59,71 @@ class Preset(Configuration):
     @classmethod
     def _four(cls, value):
         counts = value.split() if isinstance(value, str) else value
-        if len(counts) != 4 or not all(str(c).isdigit() and int(c) > 0 for c in counts): raise ValueError("should be four whole numbers above 0, the residual blocks of each stage")
+        if len(counts) != 4 or not all(str(c).isdigit() and int(c) > 0 for c in counts):
+            raise ValueError("should be four whole numbers above 0, the residual blocks of each stage")
         return tuple(int(c) for c in counts)
 
     @property
-    def image_size(self) -> tuple: return self.image_height, self.image_width
+    def image_size(self) -> tuple:
+        return self.image_height, self.image_width
 
     def network_size(self) -> Size:
         "How large networks are."
-        blocks = {name.removeprefix("blocks_"): getattr(self, name) for name in type(self).model_fields if name.startswith("blocks_")}
-        return Size(width=self.network_width, blocks=blocks, stem=self.stem, residual_gamma=self.residual_gamma, weights=self.weights)
+        blocks = {
+            name.removeprefix("blocks_"): getattr(self, name)
+            for name in type(self).model_fields
+            if name.startswith("blocks_")
+        }
+        return Size(
+            width=self.network_width,
+            blocks=blocks,
+            stem=self.stem,
+            residual_gamma=self.residual_gamma,
+            weights=self.weights,
+        )
 
     def training_values(self) -> dict:
         "What changes the outcome of a run; data has a fingerprint of its own."
-        return dict(image=self.image_size, steps=self.steps, batch_divisor=self.batch_divisor, learning_rate=self.learning_rate, half=self.half,
-                    size=self.network_size().model_dump(mode="json"))
+        return dict(
+            image=self.image_size,
+            steps=self.steps,
+            batch_divisor=self.batch_divisor,
+            learning_rate=self.learning_rate,
+            half=self.half,
+            size=self.network_size().model_dump(mode="json"),
+        )
 
-# %% ../../nbs/workbook/00_settings.ipynb #f75df8fb
+# %% ../../nbs/workbook/00_settings.ipynb #dc096b93
 def project_root() -> Path:
     "The clone that the workbook works in (`ConfigurationError` when there is none)."
     named = os.environ.get("REIDNB_HOME")
-    places = [Path(named)] if named else [*(p for here in (Path.cwd(), Path(__file__).parent if "__file__" in globals() else Path.cwd()) for p in (here.resolve(), *here.resolve().parents))]
+    places = (
+        [Path(named)]
+        if named
+        else [
+            *(
+                p
+                for here in (Path.cwd(), Path(__file__).parent if "__file__" in globals() else Path.cwd())
+                for p in (here.resolve(), *here.resolve().parents)
+            )
+        ]
+    )
     for place in places:
-        if (place / "settings.ini").is_file() and (place / "nbs").is_dir(): return place
-    raise ConfigurationError(f"{named or Path.cwd()}: no clone of reidnb here (a folder with settings.ini and nbs); change into it or set REIDNB_HOME")
+        if (place / "settings.ini").is_file() and (place / "nbs").is_dir():
+            return place
+    raise ConfigurationError(
+        f"{named or Path.cwd()}: no clone of reidnb here (a folder with settings.ini and nbs); change into it or set REIDNB_HOME"
+    )
 
+# %% ../../nbs/workbook/00_settings.ipynb #640c6f56
 @lru_cache(8)
 def _read_settings(path: Path) -> dict:
     parser = configparser.ConfigParser(inline_comment_prefixes="#", interpolation=None)
     try:
-        if not parser.read(path, encoding="utf8"): raise ConfigurationError(f"{path}: no such file")
-    except configparser.Error as error: raise ConfigurationError(f"{path}: {' '.join(str(error).split())}") from None
+        if not parser.read(path, encoding="utf8"):
+            raise ConfigurationError(f"{path}: no such file")
+    except configparser.Error as error:
+        raise ConfigurationError(f"{path}: {' '.join(str(error).split())}") from None
     found = {}
     for section in parser.sections():
         values = dict(parser[section])
@@ -97,6 +133,7 @@ def _read_settings(path: Path) -> dict:
         found[section] = validated(Preset, dict(values, name=section), f"{path.name} [{section}]")
     return found
 
+
 def load_preset(
     name: str,  # a section of settings.ini
     path: str | os.PathLike | None = None,  # another settings file
@@ -104,5 +141,6 @@ def load_preset(
     "A preset by name (`ConfigurationError` names the nearest one)."
     path = Path(path) if path else project_root() / "settings.ini"
     presets = _read_settings(path)
-    if name not in presets: raise ConfigurationError(f"preset {name!r}{nearest(name, presets)}: {path.name} has {', '.join(presets)}")
+    if name not in presets:
+        raise ConfigurationError(f"preset {name!r}{nearest(name, presets)}: {path.name} has {', '.join(presets)}")
     return presets[name]

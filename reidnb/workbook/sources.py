@@ -21,25 +21,35 @@ def drawn_scale(preset: Preset) -> Scale:
     names = ("identities", "images", "test_identities", "distractors", "junk", "partial_identities", "ilids_identities")
     return Scale(**{n: getattr(preset, n) for n in names}, seed=preset.town)
 
+
 _read: dict = {}  # samples that this process has read: (name, root) → table
+
 
 def samples_of(
     name: str,  # a data set
     preset: Preset,
 ) -> tuple:  # samples, root
     "A preset's data set, read once a process; drawn if it is not there (`DataError` for real data that is not)."
-    root = draw_data(name, Path(preset.store) / "drawn", drawn_scale(preset)) if preset.data == "drawn" else find_data(name, preset.data_root)
-    if (name, root) not in _read: _read[name, root] = read_data(name, root)
+    root = (
+        draw_data(name, Path(preset.store) / "drawn", drawn_scale(preset))
+        if preset.data == "drawn"
+        else find_data(name, preset.data_root)
+    )
+    if (name, root) not in _read:
+        _read[name, root] = read_data(name, root)
     return _read[name, root], root
+
 
 def data_fingerprint(
     name: str,  # a data set
     preset: Preset,
 ) -> str:
     "The fingerprint of a preset's data; drawn data need not be there yet (`DataError` for real data that is not)."
-    if preset.data == "drawn": return drawn_fingerprint(name, drawn_scale(preset))
+    if preset.data == "drawn":
+        return drawn_fingerprint(name, drawn_scale(preset))
     return fingerprint(*samples_of(name, preset))
 
+# %% ../../nbs/workbook/03_sources.ipynb #98731d42
 def open_data(
     name: str,  # a data set
     preset: Preset,
@@ -49,7 +59,10 @@ def open_data(
     "Decoded images of one half of a data set at the preset's size."
     samples, _ = samples_of(name, preset)
     chosen = samples[(samples["split"] == "train") == (part == "train")]
-    return ImageStore(chosen, preset.image_size, Path(preset.store) / "images", data_fingerprint(name, preset), progress)
+    return ImageStore(
+        chosen, preset.image_size, Path(preset.store) / "images", data_fingerprint(name, preset), progress
+    )
+
 
 def draw_all(
     preset: Preset,
@@ -58,13 +71,15 @@ def draw_all(
     progress=None,  # called with the number of images drawn since the last call
 ):
     "Draw a preset's data sets that are not there yet."
-    for name in names: draw_data(name, Path(preset.store) / "drawn", drawn_scale(preset), jobs, progress)
+    for name in names:
+        draw_data(name, Path(preset.store) / "drawn", drawn_scale(preset), jobs, progress)
 
-# %% ../../nbs/workbook/03_sources.ipynb #ddf65d69
+# %% ../../nbs/workbook/03_sources.ipynb #aed90d11
 def batch_images(experiment: Experiment, preset: Preset) -> int:
     "Images in a batch under a preset; at least two people."
     k = experiment.batch.instances
     return max(2, experiment.batch.images // k // preset.batch_divisor) * k
+
 
 def total_steps(
     experiment: Experiment,
@@ -73,5 +88,6 @@ def total_steps(
 ) -> int:
     "Steps of a training: the preset's share of the documents' epochs."
     epochs = experiment.schedule.epochs
-    if not preset.steps: return round(epochs * per_epoch)
+    if not preset.steps:
+        return round(epochs * per_epoch)
     return max(1, round(preset.steps * epochs / 120 * 64 / experiment.batch.images))

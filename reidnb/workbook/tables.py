@@ -23,7 +23,6 @@ from tqdm.auto import tqdm
 from ..configuration import ConfigurationError, nearest
 from ..data.drawn import FOLDERS as DRAWN_FOLDERS
 from ..data.drawn import drawn_fingerprint
-from ..evaluation.configuration import Protocol
 from .experiments import Experiment, Table
 from .records import Archive, run_identity, scores_identity
 from .settings import Preset
@@ -33,21 +32,29 @@ from .sources import batch_images, data_fingerprint, draw_all, drawn_scale, open
 @dataclass(frozen=True)
 class Job:
     "One run with the protocols that a table wants of it."
+
     name: str  # for people
     experiment: Experiment
     seed: int
     run: str  # identity
     protocols: tuple  # of (Protocol, identity of its scores)
 
+
 def parse_seeds(
     text: str | int,  # "0,1,2", or one number
 ) -> tuple:
     "Seeds as they are written on the command line and in papermill (`ConfigurationError`)."
-    try: seeds = tuple(dict.fromkeys(int(part) for part in str(text).split(",")))
-    except ValueError: raise ConfigurationError(f"seeds = {text!r}: expected whole numbers with commas between them, e.g. 0,1,2") from None
-    if min(seeds) < 0: raise ConfigurationError(f"seeds = {text!r}: a seed is 0 or more")
+    try:
+        seeds = tuple(dict.fromkeys(int(part) for part in str(text).split(",")))
+    except ValueError:
+        raise ConfigurationError(
+            f"seeds = {text!r}: expected whole numbers with commas between them, e.g. 0,1,2"
+        ) from None
+    if min(seeds) < 0:
+        raise ConfigurationError(f"seeds = {text!r}: a seed is 0 or more")
     return seeds
 
+# %% ../../nbs/workbook/05_tables.ipynb #cc2164dc
 def chosen_rows(
     table: Table,
     text: str = "",  # names of runs with commas between them; "" for all
@@ -56,8 +63,10 @@ def chosen_rows(
     planned = list(dict.fromkeys(cell.run for cell in table.cells))
     wanted = [part.strip() for part in text.split(",") if part.strip()]
     for name in wanted:
-        if name not in planned: raise ConfigurationError(f"rows = {name!r}{nearest(name, planned)}: {table.slug} has {', '.join(planned)}")
+        if name not in planned:
+            raise ConfigurationError(f"rows = {name!r}{nearest(name, planned)}: {table.slug} has {', '.join(planned)}")
     return wanted or planned
+
 
 def plan_table(
     table: Table,
@@ -66,44 +75,57 @@ def plan_table(
     rows: list,  # names of runs, from `chosen_rows`
 ) -> list:  # of Job, equal runs once
     "All runs of some rows with the protocols that their cells ask for."
-    jobs = {}
+    jobs: dict[str, Job] = {}
     for name in rows:
         experiment = table.experiments[name]
         protocols = {table.protocols[cell.protocol] for cell in table.cells if cell.run == name}
         for seed in seeds:
             run = run_identity(experiment, preset, data_fingerprint(experiment.data, preset), seed)
             before = jobs[run].protocols if run in jobs else ()
-            addressed = {p: scores_identity(run, p, data_fingerprint(p.data, preset)) for p in sorted(protocols, key=str)}
+            addressed = {
+                p: scores_identity(run, p, data_fingerprint(p.data, preset)) for p in sorted(protocols, key=str)
+            }
             jobs[run] = Job(table.names[name], experiment, seed, run, tuple((dict(before) | addressed).items()))
     return list(jobs.values())
 
-def is_missing(
-    job: Job,
-    archive: Archive,
-) -> bool:
+# %% ../../nbs/workbook/05_tables.ipynb #31dd48bd
+def is_missing(job: Job, archive: Archive) -> bool:
     "Whether a run or one of its scores has yet to be made."
     return archive.read(job.run) is None or any(archive.read(scores) is None for _, scores in job.protocols)
 
-# %% ../../nbs/workbook/05_tables.ipynb #31dd48bd
+# %% ../../nbs/workbook/05_tables.ipynb #c41c3d0a
 def _work(job, preset, published, reports):
     "A worker's life: one run."
     from reidnb.training.checkpoints import CheckpointError  # torch is for workers only
     from reidnb.workbook.runs import run_and_score
+
     archive = Archive(preset, published=published)
     tell = lambda images: reports.put(images)
     protocols = [protocol for protocol, _ in job.protocols]
     try:
-        try: run_and_score(job.experiment, preset, job.seed, protocols, job.name, archive, tell)
+        try:
+            run_and_score(job.experiment, preset, job.seed, protocols, job.name, archive, tell)
         except CheckpointError:
-            if not published: raise
+            if not published:
+                raise
             run_and_score(job.experiment, preset, job.seed, protocols, job.name, Archive(preset, published=False), tell)
-    except Exception as error: reports.put((job.run, f"{error}" if isinstance(error, (ValueError, RuntimeError, OSError)) else f"{type(error).__name__}: {error}"))
+    except Exception as error:
+        reports.put(
+            (
+                job.run,
+                f"{error}"
+                if isinstance(error, (ValueError, RuntimeError, OSError))
+                else f"{type(error).__name__}: {error}",
+            )
+        )
+
 
 def job_images(job: Job, preset: Preset) -> int:
     "Training images that a run sees, for progress and estimates."
     per_epoch = 200 if not preset.steps else 0  # only the data knows; any number serves for proportions
     return total_steps(job.experiment, preset, per_epoch) * batch_images(job.experiment, preset)
 
+# %% ../../nbs/workbook/05_tables.ipynb #7925687c
 def estimate_seconds(
     jobs: list,  # to be run
     preset: Preset,
@@ -113,9 +135,15 @@ def estimate_seconds(
     archive, speeds = Archive(preset), []
     for path in (p for place in archive.places for p in place.glob("*.json") if "." not in p.stem):
         record = archive.read(path.stem)
-        if record and record.get("train_seconds") and not record.get("resumed_at"): speeds.append(record["train_seconds"] / (record["steps"] * record["batch"]))
-    return float(np.median(speeds)) * sum(job_images(j, preset) for j in jobs) / min(parallel, len(jobs)) if speeds and jobs else None
+        if record and record.get("train_seconds") and not record.get("resumed_at"):
+            speeds.append(record["train_seconds"] / (record["steps"] * record["batch"]))
+    return (
+        float(np.median(speeds)) * sum(job_images(j, preset) for j in jobs) / min(parallel, len(jobs))
+        if speeds and jobs
+        else None
+    )
 
+# %% ../../nbs/workbook/05_tables.ipynb #3af8480e
 def run_jobs(
     jobs: list,  # of Job
     preset: Preset,
@@ -125,29 +153,55 @@ def run_jobs(
     "Run jobs side by side with one progress bar; one that fails does not stop the others."
     parallel = parallel or max(1, (os.cpu_count() or 1) // preset.threads)
     context = multiprocessing.get_context("spawn")
-    reports, failed = context.Queue(), {}
+    reports = context.Queue()
+    failed: dict[str, str] = {}
 
     def one(job):
         worker = context.Process(target=_work, args=(job, preset, published, reports), daemon=preset.workers == 0)
-        worker.start(); worker.join()
-        if worker.exitcode: reports.put((job.run, f"its process ended with code {worker.exitcode} (killed, or out of memory); run the same command again to go on from its checkpoint"))
+        worker.start()
+        worker.join()
+        if worker.exitcode:
+            reports.put(
+                (
+                    job.run,
+                    f"its process ended with code {worker.exitcode} (killed, or out of memory); run the same command again to go on from its checkpoint",
+                )
+            )
 
-    with tqdm(total=sum(job_images(j, preset) for j in jobs), unit=" images", unit_scale=True, desc=f"{len(jobs)} runs", smoothing=0.05) as bar, ThreadPoolExecutor(parallel) as pool:
+    with (
+        tqdm(
+            total=sum(job_images(j, preset) for j in jobs),
+            unit=" images",
+            unit_scale=True,
+            desc=f"{len(jobs)} runs",
+            smoothing=0.05,
+        ) as bar,
+        ThreadPoolExecutor(parallel) as pool,
+    ):
         finished = threading.Event()
-        listener = threading.Thread(target=_listen, args=(reports, bar, failed, finished)); listener.start()
-        try: list(pool.map(one, jobs))
-        finally: finished.set(); listener.join()
+        listener = threading.Thread(target=_listen, args=(reports, bar, failed, finished))
+        listener.start()
+        try:
+            list(pool.map(one, jobs))
+        finally:
+            finished.set()
+            listener.join()
     return failed
 
+# %% ../../nbs/workbook/05_tables.ipynb #f61e87aa
 def _listen(reports, bar, failed, finished):
     "Turn workers' reports into progress and failures until all have finished."
     while not (finished.is_set() and reports.empty()):
-        try: report = reports.get(timeout=.2)
-        except queue.Empty: continue
-        if isinstance(report, tuple): failed[report[0]] = report[1]
-        else: bar.update(min(report, bar.total - bar.n))
+        try:
+            report = reports.get(timeout=0.2)
+        except queue.Empty:
+            continue
+        if isinstance(report, tuple):
+            failed[report[0]] = report[1]
+        else:
+            bar.update(min(report, bar.total - bar.n))
 
-# %% ../../nbs/workbook/05_tables.ipynb #c41c3d0a
+# %% ../../nbs/workbook/05_tables.ipynb #85795ded
 def prepare_data(
     jobs: list,  # of Job
     preset: Preset,
@@ -156,13 +210,25 @@ def prepare_data(
     "Draw and decode what the jobs need, before they start, once."
     names = sorted({j.experiment.data for j in jobs} | {p.data for j in jobs for p, _ in j.protocols})
     if preset.data == "drawn":
-        missing = [n for n in names if not Path(preset.store, "drawn", drawn_fingerprint(n, drawn_scale(preset)), DRAWN_FOLDERS[n], "drawn.json").exists()]
+        missing = [
+            n
+            for n in names
+            if not Path(
+                preset.store, "drawn", drawn_fingerprint(n, drawn_scale(preset)), DRAWN_FOLDERS[n], "drawn.json"
+            ).exists()
+        ]
         if missing:
-            with tqdm(desc=f"drawing {', '.join(missing)}", unit=" images") as bar: draw_all(preset, tuple(missing), parallel, bar.update)
+            with tqdm(desc=f"drawing {', '.join(missing)}", unit=" images") as bar:
+                draw_all(preset, tuple(missing), parallel, bar.update)
     with tqdm(desc="decoding", unit=" images", leave=False) as bar:
-        for part, wanted in (("train", {j.experiment.data for j in jobs}), ("test", {p.data for j in jobs for p, _ in j.protocols})):
-            for name in sorted(wanted): open_data(name, preset, part, bar.update)
+        for part, wanted in (
+            ("train", {j.experiment.data for j in jobs}),
+            ("test", {p.data for j in jobs for p, _ in j.protocols}),
+        ):
+            for name in sorted(wanted):
+                open_data(name, preset, part, bar.update)
 
+# %% ../../nbs/workbook/05_tables.ipynb #bf6f4fe2
 def regenerate(
     table: Table,
     preset: Preset,
@@ -176,38 +242,51 @@ def regenerate(
     archive, rows = Archive(preset, published=published), rows or chosen_rows(table)
     jobs = plan_table(table, preset, seeds, rows)
     missing = [job for job in jobs if is_missing(job, archive)]
-    say(f"{table.slug} at {preset.name}: {len(jobs)} runs, {len(jobs) - len(missing)} with records, {len(missing)} to run")
-    if not missing: return {}
+    say(
+        f"{table.slug} at {preset.name}: {len(jobs)} runs, {len(jobs) - len(missing)} with records, {len(missing)} to run"
+    )
+    if not missing:
+        return {}
     parallel = min(parallel or max(1, (os.cpu_count() or 1) // preset.threads), len(missing))
     prepare_data(missing, preset, parallel)
-    if seconds := estimate_seconds(missing, preset, parallel): say(f"about {human_time(seconds)} on {parallel} process{'es' * (parallel > 1)}, judging by earlier runs")
+    if seconds := estimate_seconds(missing, preset, parallel):
+        say(f"about {human_time(seconds)} on {parallel} process{'es' * (parallel > 1)}, judging by earlier runs")
     return run_jobs(missing, preset, parallel, published)
+
 
 def human_time(seconds: float) -> str:
     "A duration as people say it."
-    return f"{seconds:.0f} s" if seconds < 90 else f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
+    return (
+        f"{seconds:.0f} s"
+        if seconds < 90
+        else f"{seconds / 60:.0f} min"
+        if seconds < 5400
+        else f"{seconds / 3600:.1f} h"
+    )
 
-# %% ../../nbs/workbook/05_tables.ipynb #f61e87aa
+# %% ../../nbs/workbook/05_tables.ipynb #e883f249
 def _values(cell, jobs, archive, table):
     "A cell's numbers, one a seed, in per cent; and the interval over queries."
     values, interval = [], (math.nan, math.nan)
     for job in jobs:
         scores = archive.read(dict(job.protocols)[table.protocols[cell.protocol]])
-        if not scores: continue
+        if not scores:
+            continue
         values.append((job.seed, 100 * scores["summary"][cell.metric]))
-        if len(values) == 1 and cell.metric in scores["interval"]: interval = tuple(100 * v for v in scores["interval"][cell.metric])
+        if len(values) == 1 and cell.metric in scores["interval"]:
+            interval = tuple(100 * v for v in scores["interval"][cell.metric])
     return values, interval
 
-def _number(text):
-    try: return float(text)
-    except ValueError: return math.nan
 
+def _number(text):
+    try:
+        return float(text)
+    except ValueError:
+        return math.nan
+
+# %% ../../nbs/workbook/05_tables.ipynb #bfc95181
 def table_frame(
-    table: Table,
-    preset: Preset,
-    seeds: tuple,
-    rows: list | None = None,
-    published: bool = True,
+    table: Table, preset: Preset, seeds: tuple, rows: list | None = None, published: bool = True
 ) -> pd.DataFrame:  # one row a cell
     "Documented and reproduced numbers of a table's cells."
     archive, lines = Archive(preset, published=published), []
@@ -217,23 +296,39 @@ def table_frame(
             values, interval = _values(cell, jobs, archive, table)
             numbers, documented = np.array([v for _, v in values]), _number(cell.documented)
             mean = float(numbers.mean()) if len(numbers) else math.nan
-            lines.append(dict(row=cell.row, column=cell.column, label=" ".join(table.body[cell.row][:3]), name=table.names[name], run=name, metric=cell.metric, documented=documented,
-                              mean=round(mean, 2), sd=round(float(numbers.std(ddof=1)), 2) if len(numbers) > 1 else math.nan, low=round(interval[0], 2), high=round(interval[1], 2),
-                              seeds=",".join(str(s) for s, _ in values)))
+            lines.append(
+                dict(
+                    row=cell.row,
+                    column=cell.column,
+                    label=" ".join(table.body[cell.row][:3]),
+                    name=table.names[name],
+                    run=name,
+                    metric=cell.metric,
+                    documented=documented,
+                    mean=round(mean, 2),
+                    sd=round(float(numbers.std(ddof=1)), 2) if len(numbers) > 1 else math.nan,
+                    low=round(interval[0], 2),
+                    high=round(interval[1], 2),
+                    seeds=",".join(str(s) for s, _ in values),
+                )
+            )
     return pd.DataFrame(lines).sort_values(["row", "column"], ignore_index=True)
 
+# %% ../../nbs/workbook/05_tables.ipynb #7f471e9b
 def wide_frame(
     frame: pd.DataFrame,  # from `table_frame`
 ) -> pd.DataFrame:  # one row a row of the table
-    "The table as people read it: documented | reproduced ± sd | difference from the first row, for each metric."
+    "The table as people read it: the notes beside ours ± sd, for each metric."
     metrics, rows = list(dict.fromkeys(frame["metric"])), {}
-    for (row, label, name), part in frame.groupby(["row", "label", "name"], sort=True):
+    for (_, label, name), part in frame.groupby(["row", "label", "name"], sort=True):
         cells = part.set_index("metric")
         text = {}
         for m in metrics:
             mean, sd = cells.loc[m, "mean"], cells.loc[m, "sd"]
             text[m, "notes"] = "" if math.isnan(cells.loc[m, "documented"]) else f"{cells.loc[m, 'documented']:.1f}"
-            text[m, "ours"] = "not run" if math.isnan(mean) else f"{mean:.1f}" + ("" if math.isnan(sd) else f" ± {sd:.1f}")
+            text[m, "ours"] = (
+                "not run" if math.isnan(mean) else f"{mean:.1f}" + ("" if math.isnan(sd) else f" ± {sd:.1f}")
+            )
         rows[name, label] = text
     wide = pd.DataFrame.from_dict(rows, orient="index")
     wide.index = pd.MultiIndex.from_tuples(wide.index, names=["row", "as the notes write it"])
