@@ -79,7 +79,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                     'reidnb.data.images.ImageStore.__len__': ( 'data/images.html#imagestore.__len__',
                                                                                'reidnb/data/images.py'),
                                     'reidnb.data.images.ImageStore._fill': ('data/images.html#imagestore._fill', 'reidnb/data/images.py'),
-                                    'reidnb.data.images._decode_into': ('data/images.html#_decode_into', 'reidnb/data/images.py'),
+                                    'reidnb.data.images._write_images': ('data/images.html#_write_images', 'reidnb/data/images.py'),
                                     'reidnb.data.images.decode': ('data/images.html#decode', 'reidnb/data/images.py')},
             'reidnb.data.pedestrians': { 'reidnb.data.pedestrians.Identity': ( 'data/pedestrians.html#identity',
                                                                                'reidnb/data/pedestrians.py'),

@@ -6,6 +6,7 @@
 __all__ = ['write_atomically', 'write_json']
 
 # %% ../nbs/01_files.ipynb #a2f64ac2
+import errno
 import json
 import os
 import tempfile
@@ -28,6 +29,11 @@ def write_atomically(
             os.fsync(file.fileno())
         os.chmod(unfinished, 0o644)
         os.replace(unfinished, path)
+    except OSError as error:
+        if error.errno != errno.ENOSPC:
+            raise
+        hint = "no space left on the disk; free some and give the same command again, it goes on where it stopped"
+        raise OSError(errno.ENOSPC, hint, str(path)) from None
     finally:
         Path(unfinished).unlink(missing_ok=True)
 

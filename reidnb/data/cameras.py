@@ -62,7 +62,7 @@ CLIMATES = {
         (3, 9),
         0.12,
         ("hall", "street", "plaza", "hall", "lawn"),
-        (1.14, 1.0, 0.84),
+        (1.10, 1.0, 0.87),
         1.12,
     ),
 }
@@ -193,7 +193,7 @@ def make_camera(
     "The camera with this number."
     rng, c = named_rng(seed, domain, "camera", number), CLIMATES[domain]
     place = paint_place(rng, c.places[(number - 1) % len(c.places)])
-    gains = np.exp(rng.normal(0, c.gain, 3))
+    gains = np.exp(rng.normal(0, 1, 3).clip(-1.2, 1.2) * c.gain)  # clipped: no camera is garish
     gains /= gains @ (0.3, 0.59, 0.11)
     mix = np.eye(3) * (1 - 2 * c.mixing) + c.mixing + rng.normal(0, c.mixing / 2, (3, 3)) * (1 - np.eye(3))
     gamma, haze = math.exp(rng.normal(0, c.gamma)), rng.uniform(0, 0.1)
@@ -315,7 +315,8 @@ def photograph(
     camera: Camera,  # where
     *key,  # what makes this image different from the person's others, e.g. its number
     seed: int = 0,  # the town's seed
-    occluder: tuple | None = None,  # (side, range of cover) to force one; default: by the domain's probability
+    occluder: tuple | None = None,  # (side, range of cover) to force one; default: by chance
+    chance: float | None = None,  # of an occluder; default the domain's
 ) -> Photograph:
     "Draw one person in front of one camera."
     rng = named_rng(seed, person.domain, person.number, camera.domain, camera.number, "shot", *key)
@@ -323,7 +324,8 @@ def photograph(
     whole, m = labels > 0, MARGIN * FINE
     inner = (slice(m, -m), slice(m, -m))
     pixels, shown = paint(labels[inner], person, rng), whole[inner]
-    if occluder or rng.random() < CLIMATES[person.domain].occluder:
+    likely = CLIMATES[person.domain].occluder if chance is None else chance
+    if occluder or rng.random() < likely:
         side, share = occluder or ("any", (0.15, 0.45))
         colours, cover = draw_occluder(rng, person.domain, side, share, seed)
         shown = shown & ~cover[inner]

@@ -184,8 +184,8 @@ def _partial_reid(scale):
 def _partial_ilids(scale):
     for pid in range(1, scale.ilids_identities + 1):
         side = str(named_rng(scale.seed, "partial_ilids", pid).choice(["lower", "left", "right"], p=[0.7, 0.15, 0.15]))
-        yield Shot(f"Gallery/{pid}.jpg", pid, 30_000 + pid, "msmt", "msmt", 101, 0, crop="whole2")
-        yield Shot(f"Probe/{pid}.jpg", pid, 30_000 + pid, "msmt", "msmt", 104, 1, (side, (0.3, 0.55)), "partial")
+        yield Shot(f"Gallery/{pid}.jpg", pid, 30_000 + pid, "msmt", "msmt", 111, 0, crop="whole2")
+        yield Shot(f"Probe/{pid}.jpg", pid, 30_000 + pid, "msmt", "msmt", 109, 1, (side, (0.3, 0.55)), "partial")
 
 # %% ../../nbs/data/03_drawn.ipynb #9d123a29
 _LISTS = dict(market=_market, duke=_duke, msmt=_msmt, partial_reid=_partial_reid, partial_ilids=_partial_ilids)
@@ -241,7 +241,7 @@ def _frame(shot, photo):
     image, mask = photo.image, Image.fromarray(photo.mask)
     if not shot.crop:
         return image, mask
-    rng = named_rng("frame", shot.path)
+    rng = named_rng("frame", shot.domain, shot.person, shot.key)
     left, upper, right, lower = (10, 0, WIDTH - 11, HEIGHT) if shot.domain == "market" else (0, 0, WIDTH, HEIGHT)
     if shot.crop == "partial":
         ys, xs = np.nonzero(photo.mask)
@@ -274,6 +274,7 @@ def _take(root, shots, seed, style):
             shot.pid if shot.pid <= 0 else 0,
             seed=seed,
             occluder=shot.occluder,
+            chance=0.0 if shot.crop.startswith("whole") else None,  # whole images are whole
         )
         image, mask = _frame(shot, photo)
         target = Path(root, shot.path)
@@ -306,7 +307,10 @@ def _write_attributes(root, name, labels):
         fields = [c for c in labels.columns if c not in ("path", "pid", "mask", "visible")]
         struct = {f: people[f].to_numpy(np.uint8)[None] for f in (fields if half == "train" else fields[::-1])}
         halves[half] = dict(struct, image_index=people["pid"].map("{:04d}".format).to_numpy(object)[None])
-    savemat(Path(root, f"{name}_attribute.mat"), {f"{name}_attribute": halves})
+    path = Path(root, f"{name}_attribute.mat")
+    savemat(path, {f"{name}_attribute": halves})
+    with open(path, "r+b") as file:  # the header names the hour and the platform, which are no part of the data
+        file.write(b"MATLAB 5.0 MAT-file, drawn attributes".ljust(116))
 
 
 def _write_lists(root, name, labels):
@@ -340,7 +344,7 @@ FOLDERS = dict(
 
 def _content_hash(root):
     total = hashlib.blake2b(digest_size=16)
-    for path in sorted(p for p in Path(root).rglob("*") if p.suffix in (".jpg", ".png", ".csv", ".txt")):
+    for path in sorted(p for p in Path(root).rglob("*") if p.suffix in (".jpg", ".png", ".csv", ".txt", ".mat")):
         total.update(path.relative_to(root).as_posix().encode())
         total.update(path.read_bytes())
     return total.hexdigest()
@@ -366,11 +370,12 @@ def draw_data(
     try:
         labels = pd.DataFrame(_in_parallel(unfinished / root.name, pieces, scale.seed, style, jobs, progress))
         _finish(unfinished / root.name, name, labels, scale)
-        shutil.rmtree(root.parent, ignore_errors=True)
-        os.replace(unfinished, root.parent)
+        if not (root / "drawn.json").exists():  # another process may have been faster
+            shutil.rmtree(root.parent, ignore_errors=True)
+            os.rename(unfinished, root.parent)
     except OSError:
         if not (root / "drawn.json").exists():
-            raise  # otherwise another process was faster
+            raise
     finally:
         shutil.rmtree(unfinished, ignore_errors=True)
     return root
@@ -399,7 +404,7 @@ def _finish(root, name, labels, scale):
     if name in ("msmt", "partial_ilids"):
         _write_lists(root, name, labels)
     counts = labels.groupby(labels["path"].str.split("/").str[0])["path"].count().to_dict()
-    about = dict(edition=EDITION, scale=asdict(scale), images=counts, content=_content_hash(root))
     if name in ("market", "duke"):
         _write_attributes(root, name, labels)
+    about = dict(edition=EDITION, scale=asdict(scale), images=counts, content=_content_hash(root))
     (root / "drawn.json").write_text(json.dumps(about, indent=1, sort_keys=True))

@@ -8,7 +8,6 @@ __all__ = ['decode', 'ImageStore']
 # %% ../../nbs/data/06_images.ipynb #302afacb
 import hashlib
 import os
-import tempfile
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -17,6 +16,7 @@ import pandas as pd
 from PIL import Image
 
 from .samples import DataError
+from ..files import write_atomically
 
 # %% ../../nbs/data/06_images.ipynb #e03f66da
 def decode(
@@ -35,12 +35,16 @@ def decode(
         ) from None
 
 # %% ../../nbs/data/06_images.ipynb #31ae4fc2
-def _decode_into(array, paths, size, progress):
+def _write_images(file, paths, size, progress):
+    "Write decoded images one after the other as one array: a full disk is then an error, not a crash of the mapping."
+    header = dict(descr="|u1", fortran_order=False, shape=(len(paths), *size, 3))
+    np.lib.format.write_array_header_1_0(file, header)
     with ThreadPoolExecutor() as pool:  # PIL releases the interpreter lock while it decodes
-        for i, image in enumerate(pool.map(lambda p: decode(p, size), paths)):
-            array[i] = image
-            if progress:
-                progress(1)
+        for start in range(0, len(paths), 512):
+            for image in pool.map(lambda path: decode(path, size), paths[start : start + 512]):
+                file.write(image.tobytes())
+                if progress:
+                    progress(1)
 
 # %% ../../nbs/data/06_images.ipynb #3b1108d1
 class ImageStore:
@@ -62,19 +66,11 @@ class ImageStore:
             self._fill(progress)
 
     def _fill(self, progress):
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        handle, unfinished = tempfile.mkstemp(dir=self.path.parent, prefix="unfinished-", suffix=".npy")
-        os.close(handle)
-        try:
-            array = np.lib.format.open_memmap(
-                unfinished, mode="w+", dtype=np.uint8, shape=(len(self.samples), *self.size, 3)
-            )
-            _decode_into(array, self.samples["path"], self.size, progress)
-            array.flush()
-            del array
-            os.replace(unfinished, self.path)
-        finally:
-            Path(unfinished).unlink(missing_ok=True)
+        def write(unfinished):
+            with open(unfinished, "wb") as file:
+                _write_images(file, list(self.samples["path"]), self.size, progress)
+
+        write_atomically(self.path, write)
 
     def __len__(self):
         return len(self.samples)

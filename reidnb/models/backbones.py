@@ -78,7 +78,7 @@ def make_backbone(
     make = partial(
         ResNet,
         Bottleneck if name != "resnet18" else BasicBlock,
-        size.blocks.get(name, PUBLISHED[name]),
+        size.blocks or PUBLISHED[name],
         size.width,
         last_stride=model.last_stride,
         stem=size.stem,

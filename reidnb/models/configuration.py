@@ -27,7 +27,7 @@ class Size(Configuration):
     "How large networks are under a preset."
 
     width: int = Field(64, ge=4, le=256)  # channels of the first stage before expansion; the published networks have 64
-    blocks: dict[str, tuple[int, int, int, int]] = {}  # backbone -> blocks per stage; default as published
+    blocks: tuple[int, int, int, int] | None = None  # per stage; None as published
     stem: Literal["7x7", "3x3"] = "7x7"  # first convolution, stride 2, followed by a max-pool of stride 2
     residual_gamma: float = Field(1.0, ge=0, le=1)  # scale of each block's last batch norm at the start
     weights: str = "none"  # none, imagenet, or a safetensors file

@@ -8,10 +8,11 @@ __all__ = ['CheckpointError', 'save_tensors', 'load_tensors', 'optimiser_tensors
 # %% ../../nbs/training/02_checkpoints.ipynb #c79e6d75
 import json
 import os
+from pathlib import Path
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 
 from ..files import write_atomically
 
@@ -27,7 +28,8 @@ def save_tensors(
 ):
     "Write named tensors and a few facts atomically."
     plain = {k: v.detach().contiguous().cpu().clone() for k, v in tensors.items()}
-    write_atomically(path, lambda unfinished: save_file(plain, unfinished, {"about": json.dumps(about)}))
+    content = save(plain, {"about": json.dumps(about)})
+    write_atomically(path, lambda unfinished: Path(unfinished).write_bytes(content))
 
 
 def load_tensors(

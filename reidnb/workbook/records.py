@@ -32,7 +32,7 @@ def run_identity(
     seed: int,
 ) -> str:  # 12 hexadecimal digits
     "The address of a run."
-    return identity("run", experiment, preset.training_values(), fingerprint, seed)
+    return identity("run", experiment, preset.training_values(experiment.model.backbone), fingerprint, seed)
 
 
 def scores_identity(

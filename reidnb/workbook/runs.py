@@ -53,7 +53,12 @@ def make_deterministic(threads: int):
 def make_method(experiment: Experiment, preset: Preset, classes: int, seed: int) -> Supervised:
     "The method that an experiment describes, freshly initialised."
     return Supervised(
-        experiment.model, preset.network_size(), experiment.objective, experiment.augmentation, classes, seed
+        experiment.model,
+        preset.network_size(experiment.model.backbone),
+        experiment.objective,
+        experiment.augmentation,
+        classes,
+        seed,
     )
 
 # %% ../../nbs/workbook/04_runs.ipynb #448170a5
@@ -118,7 +123,7 @@ def _about(experiment, preset, training, batches):
         data |= dict(drawn=EDITION, content=json.loads((root / "drawn.json").read_text())["content"])
     return dict(
         experiment=described(experiment),
-        size=preset.training_values(),
+        size=preset.training_values(experiment.model.backbone),
         data=data,
         steps=training.plan.steps,
         batch=batches.identities * batches.instances,

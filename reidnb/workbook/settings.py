@@ -67,30 +67,28 @@ class Preset(Configuration):
     def image_size(self) -> tuple:
         return self.image_height, self.image_width
 
-    def network_size(self) -> Size:
-        "How large networks are."
-        blocks = {
-            name.removeprefix("blocks_"): getattr(self, name)
-            for name in type(self).model_fields
-            if name.startswith("blocks_")
-        }
+    def network_size(
+        self,
+        backbone: str,  # resnet18, resnet50, resnet101 or resnext101_32x8d
+    ) -> Size:
+        "How large a network is."
         return Size(
             width=self.network_width,
-            blocks=blocks,
+            blocks=getattr(self, f"blocks_{backbone}"),
             stem=self.stem,
             residual_gamma=self.residual_gamma,
             weights=self.weights,
         )
 
-    def training_values(self) -> dict:
-        "What changes the outcome of a run; data has a fingerprint of its own."
+    def training_values(self, backbone: str) -> dict:
+        "What changes the outcome of a run with this backbone; data has a fingerprint of its own."
         return dict(
             image=self.image_size,
             steps=self.steps,
             batch_divisor=self.batch_divisor,
             learning_rate=self.learning_rate,
             half=self.half,
-            size=self.network_size().model_dump(mode="json"),
+            network=self.network_size(backbone).model_dump(mode="json"),
         )
 
 # %% ../../nbs/workbook/00_settings.ipynb #dc096b93

@@ -1,0 +1,31 @@
+# make table: regenerate a first table; make test: all checks; make lab: the tour in JupyterLab.
+BIN = .venv/bin
+export OMP_NUM_THREADS = 1
+
+.PHONY: help table test lab notebooks benchmarks clean
+help:
+	@echo "make table   regenerate a first table on drawn data, about five minutes with the installation"
+	@echo "make lab     open the tour in JupyterLab"
+	@echo "make test    run every check that CI runs"
+
+table: .venv/.table
+	$(BIN)/reidnb table market-backbones --preset mini --local
+
+lab: .venv/.lab
+	$(BIN)/jupyter lab nbs/index.ipynb
+
+test: .venv/.dev
+	sh tests/run.sh $(BIN)
+
+# after editing notebooks: modules, clean notebooks, formatted code
+notebooks: .venv/.dev
+	$(BIN)/ruff format --quiet nbs
+	$(BIN)/jupyter nbconvert --clear-output --inplace --log-level=ERROR $$(find nbs -name '*.ipynb' -not -path '*checkpoints*')
+	$(BIN)/nbdev-clean
+	$(BIN)/nbdev-export
+
+.venv/.table .venv/.lab .venv/.dev: pyproject.toml constraints.txt setup.sh
+	@sh setup.sh $(@F)
+
+clean:
+	rm -rf store build dist

@@ -1,0 +1,68 @@
+"A project folder and a store of its own for each test."
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+
+
+class Home:
+    "A copy of the project's settings and plans, with an empty store."
+
+    def __init__(self, folder: Path):
+        self.folder, self.store = folder, folder / "store"
+        shutil.copy(ROOT / "settings.ini", folder)
+        for name in ("nbs", "data"):
+            shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns(".ipynb_checkpoints", "real"))
+        self.environment = {
+            **os.environ,
+            "REIDNB_HOME": str(folder),
+            "REIDNB_STORE": str(self.store),
+            "REIDNB_DATA_ROOT": str(folder / "real"),
+            "OMP_NUM_THREADS": "1",
+        }
+
+    def change(self, old: str, new: str):
+        "Edit settings.ini."
+        text = (self.folder / "settings.ini").read_text()
+        assert old in text
+        (self.folder / "settings.ini").write_text(text.replace(old, new, 1))
+
+    def start(self, *words: str) -> subprocess.Popen:
+        "Start `reidnb` with these words."
+        code = "import sys; from reidnb.workbook.command_line import main; sys.exit(main())"
+        return subprocess.Popen(
+            [sys.executable, "-c", code, *words],
+            env=self.environment,
+            cwd=self.folder,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            start_new_session=True,
+        )
+
+    def reidnb(self, *words: str) -> tuple[int, str, str]:
+        "Run `reidnb` to its end: exit code, output, errors."
+        process = self.start(*words)
+        out, err = process.communicate(timeout=300)
+        return process.returncode, out, err
+
+    def complaint(self, *words: str) -> str:
+        "The one line that a mistake gets; progress bars before it do not count."
+        code, _, err = self.reidnb(*words)
+        lines = [line for line in err.replace("\r", "\n").splitlines() if line.startswith(("reidnb:", "failed:"))]
+        assert code in (1, 2) and "Traceback" not in err and len(lines) == 1, err
+        return lines[0]
+
+
+@pytest.fixture
+def home(tmp_path, monkeypatch) -> Home:
+    made = Home(tmp_path)
+    for key in ("REIDNB_HOME", "REIDNB_STORE", "REIDNB_DATA_ROOT"):
+        monkeypatch.setenv(key, made.environment[key])
+    return made

@@ -1,0 +1,101 @@
+"The project as it is committed: notebooks, records, wheel."
+
+import json
+import subprocess
+import sys
+import zipfile
+
+import pytest
+from conftest import ROOT
+
+NOTEBOOKS = sorted(p for p in (ROOT / "nbs").rglob("*.ipynb") if ".ipynb_checkpoints" not in p.parts)
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda p: p.stem)
+def test_notebooks_carry_no_outputs(path):
+    cells = json.loads(path.read_text(encoding="utf8"))["cells"]
+    assert cells[0]["cell_type"] == "markdown" and "".join(cells[0]["source"]).startswith("# ")
+    assert not any(cell.get("outputs") for cell in cells), "run 'make notebooks'"
+
+
+def test_table_notebooks_take_the_parameters_that_are_checked():
+    from reidnb.workbook.notebooks import TableParameters, declared_parameters
+
+    for path in (ROOT / "nbs" / "tables").glob("*.ipynb"):
+        assert list(declared_parameters(path)) == list(TableParameters.model_fields)
+        assert declared_parameters(path)["preset"] == '"smoke"'  # a table notebook is its own test
+
+
+def test_rooms_import_only_from_their_left():
+    order = [
+        "files",
+        "configuration",
+        "data",
+        "augmentation",
+        "losses",
+        "models",
+        "evaluation",
+        "training",
+        "methods",
+        "plots",
+        "workbook",
+    ]
+    allowed = {room: set(order[: order.index(room)]) for room in order}
+    allowed["models"] -= {"losses", "augmentation"}
+    allowed["plots"] = set()
+    allowed["training"] -= {"data", "augmentation", "models", "losses", "evaluation"}  # fit knows no re-ID
+    for path in (ROOT / "nbs").rglob("*.ipynb"):
+        room = path.parent.name if path.parent.name != "nbs" else path.stem[3:]
+        if room not in allowed or path.stem == "index":
+            continue
+        for cell in json.loads(path.read_text(encoding="utf8"))["cells"]:
+            if not "".join(cell["source"]).startswith("#| export"):
+                continue
+            for line in cell["source"]:
+                if line.startswith("from reidnb."):
+                    used = line.split()[1].split(".")[1]
+                    assert used == room or used in allowed[room], f"{path}: {line.strip()}"
+
+
+def test_published_records_serve_a_fresh_clone():
+    from reidnb.workbook.experiments import load_table
+    from reidnb.workbook.records import Archive
+    from reidnb.workbook.settings import load_preset
+    from reidnb.workbook.tables import chosen_rows, is_missing, plan_table
+
+    mini, table = load_preset("mini"), load_table("market-backbones")
+    archive = Archive(mini)
+    archive.places = [archive.public]
+    jobs = plan_table(table, mini, (0, 1, 2), chosen_rows(table))
+    assert len(jobs) == 27 and not [job.name for job in jobs if is_missing(job, archive)]
+    for path in archive.public.glob("*.json"):
+        content = json.loads(path.read_text())
+        assert path.stem.split(".")[0] == content["run"] and path.stat().st_size < 20_000
+        assert "store" not in path.read_text()  # no path of the machine that made it
+
+
+def test_baseline_has_headroom_and_steady_seeds():
+    from reidnb.workbook.experiments import load_table
+    from reidnb.workbook.settings import load_preset
+    from reidnb.workbook.tables import table_frame
+
+    frame = table_frame(load_table("market-backbones"), load_preset("mini"), (0, 1, 2), ["r50-01"])
+    baseline = frame.set_index("metric").loc["mAP"]
+    assert 60 <= baseline["mean"] <= 85 and baseline["sd"] < 3 and baseline["seeds"] == "0,1,2"
+
+
+def test_wheel_holds_the_package_and_nothing_else(tmp_path):
+    command = [sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", str(tmp_path), str(ROOT)]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    with zipfile.ZipFile(next(tmp_path.glob("*.whl"))) as wheel:
+        names = wheel.namelist()
+        wheel.extractall(tmp_path / "installed")
+    tops = {name.split("/")[0].split("-")[0] for name in names}
+    assert tops == {"reidnb"} and "reidnb/workbook/command_line.py" in names
+    probe = "import reidnb, reidnb.workbook.command_line as c; print(reidnb.__file__); c.parser()"
+    run = [sys.executable, "-c", probe]
+    shown = subprocess.run(
+        run, cwd=tmp_path / "installed", capture_output=True, text=True, env={"PYTHONPATH": str(tmp_path / "installed")}
+    )
+    assert str(tmp_path) in shown.stdout, shown.stderr
