@@ -2,7 +2,7 @@
 BIN = .venv/bin
 export OMP_NUM_THREADS = 1
 
-.PHONY: help table test lab notebooks benchmarks clean
+.PHONY: help table test lab notebooks clean
 help:
 	@echo "make table   regenerate a first table on drawn data, about five minutes with the installation"
 	@echo "make lab     open the tour in JupyterLab"
@@ -19,9 +19,10 @@ test: .venv/.dev
 
 # after editing notebooks: modules, clean notebooks, formatted code
 notebooks: .venv/.dev
-	$(BIN)/ruff format --quiet nbs
-	$(BIN)/jupyter nbconvert --clear-output --inplace --log-level=ERROR $$(find nbs -name '*.ipynb' -not -path '*checkpoints*')
+	$(BIN)/ruff format --quiet nbs reports
+	$(BIN)/jupyter nbconvert --clear-output --inplace --log-level=ERROR $$(find nbs reports -name '*.ipynb' -not -path '*checkpoints*')
 	$(BIN)/nbdev-clean
+	$(BIN)/nbdev-clean --fname reports
 	$(BIN)/nbdev-export
 
 .venv/.table .venv/.lab .venv/.dev: pyproject.toml constraints.txt setup.sh
@@ -29,3 +30,8 @@ notebooks: .venv/.dev
 
 clean:
 	rm -rf store build dist
+
+# the README's pictures, from the generator and the published records
+.PHONY: pictures
+pictures: .venv/.table
+	$(BIN)/papermill reports/pictures.ipynb store/pictures.ipynb -p folder reports/pictures --cwd . --no-progress-bar

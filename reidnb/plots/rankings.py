@@ -36,4 +36,4 @@ def _show(ax, image, colour, caption):
     ax.imshow(image, interpolation="nearest")
     for side in ax.spines.values():
         side.set(color=colour, linewidth=3)
-    ax.set_xlabel(caption, fontsize=7, color=colour)
+    ax.set_xlabel(caption, fontsize=8, color=colour)

@@ -23,7 +23,7 @@ from tqdm.auto import tqdm
 from ..configuration import ConfigurationError, nearest
 from ..data.drawn import FOLDERS as DRAWN_FOLDERS
 from ..data.drawn import drawn_fingerprint
-from .experiments import Experiment, Table
+from .experiments import Experiment, Table, plain_text
 from .records import Archive, run_identity, scores_identity
 from .settings import Preset
 from .sources import batch_images, data_fingerprint, draw_all, drawn_scale, open_data, total_steps
@@ -300,7 +300,7 @@ def table_frame(
                 dict(
                     row=cell.row,
                     column=cell.column,
-                    label=" ".join(table.body[cell.row][:3]),
+                    label=plain_text(" ".join(table.body[cell.row][:3])),
                     name=table.names[name],
                     run=name,
                     metric=cell.metric,
@@ -326,9 +326,8 @@ def wide_frame(
         for m in metrics:
             mean, sd = cells.loc[m, "mean"], cells.loc[m, "sd"]
             text[m, "notes"] = "" if math.isnan(cells.loc[m, "documented"]) else f"{cells.loc[m, 'documented']:.1f}"
-            text[m, "ours"] = (
-                "not run" if math.isnan(mean) else f"{mean:.1f}" + ("" if math.isnan(sd) else f" ± {sd:.1f}")
-            )
+            spread = "" if math.isnan(sd) else f"\u00a0±\u00a0{sd:.1f}"  # no line break between the two
+            text[m, "ours"] = "not run" if math.isnan(mean) else f"{mean:.1f}{spread}"
         rows[name, label] = text
     wide = pd.DataFrame.from_dict(rows, orient="index")
     wide.index = pd.MultiIndex.from_tuples(wide.index, names=["row", "as the notes write it"])
