@@ -49,7 +49,7 @@ class Method(nn.Module, ABC):
 class TrainingError(RuntimeError):
     "A training that cannot go on; the message says at which step and why."
 
-
+# %% ../../nbs/training/03_fit.ipynb #e8fa4dcb
 @dataclass
 class Plan:
     "What `fit` needs to know besides the method and its batches."
@@ -69,7 +69,7 @@ class Plan:
         "Where a step lies in the documents' epochs."
         return step * self.schedule.epochs / self.steps
 
-# %% ../../nbs/training/03_fit.ipynb #46b6972e
+# %% ../../nbs/training/03_fit.ipynb #6749bcdb
 class Training:
     "A method with its optimiser, weight average, step and history."
 
@@ -113,7 +113,7 @@ class Training:
         "The method to test: the average where one is kept."
         return self.average.module if self.average else self.method
 
-# %% ../../nbs/training/03_fit.ipynb #dec74048
+# %% ../../nbs/training/03_fit.ipynb #1989ebd3
 def _check_finite(losses, batch, step, path):
     losses = {name: float(value.detach()) for name, value in losses.items()}
     broken = [name for name, value in losses.items() if not math.isfinite(value)]
@@ -150,7 +150,7 @@ def _update(training: Training, batch: dict) -> dict:
         **prefixed(method.weights(), "weight"),
     }
 
-# %% ../../nbs/training/03_fit.ipynb #1989ebd3
+# %% ../../nbs/training/03_fit.ipynb #79df9a8f
 def fit(
     method: Method,  # trained in place
     batches,  # called with a range of steps, gives the batches of these steps

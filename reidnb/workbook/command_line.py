@@ -93,6 +93,25 @@ def _data(args):
             missing += 1
     return 1 if missing == len(DRAWN) else 0
 
+# %% ../../nbs/workbook/07_command_line.ipynb #e1b4f29a
+def _score(args):
+    "Score features from any framework."
+    import json
+
+    from reidnb.evaluation.features import read_features, score_features
+
+    _, found = score_features(read_features(args.features), args.metric, args.rerank)
+    if args.json:
+        print(json.dumps(found))
+        return
+    print(
+        f"{found['queries']} queries, {found['gallery']} gallery images, {args.metric}{', re-ranked' if args.rerank else ''}, {found['seconds']} s"
+    )
+    print(
+        "   ".join(f"{name} {100 * found[name]:.2f}" for name in ("mAP", "R1", "R5", "R10", "mINP", "mAP_trapezoid"))
+        + "   (per cent)"
+    )
+
 
 def _publish(args):
     from reidnb.workbook.records import Archive
@@ -101,7 +120,7 @@ def _publish(args):
     archive = Archive(load_preset(args.preset))
     print(f"{archive.publish()} files copied to {archive.public}; commit them")
 
-# %% ../../nbs/workbook/07_command_line.ipynb #e1b4f29a
+# %% ../../nbs/workbook/07_command_line.ipynb #7de3382e
 def parser() -> argparse.ArgumentParser:
     "The commands and their words."
     top = argparse.ArgumentParser(
@@ -129,10 +148,17 @@ def parser() -> argparse.ArgumentParser:
     table.add_argument("--local", action="store_true", help="train here even what was published with the project")
     data = command("data", _data, "Draw the data of a preset, or find the real sets, and count them.")
     data.add_argument("--jobs", type=int, default=1, help="processes that draw (default 1)")
+    scores = command(
+        "score", _score, "Score features from any framework: an .npz with features, pids, camids and split.", preset=""
+    )
+    scores.add_argument("features", help="the .npz file")
+    scores.add_argument("--metric", choices=("cosine", "euclidean"), default="cosine", help="distance (default cosine)")
+    scores.add_argument("--rerank", action="store_true", help="k-reciprocal re-ranking first (20, 6, 0.3)")
+    scores.add_argument("--json", action="store_true", help="one JSON object, fractions instead of per cent")
     command("publish", _publish, "Copy this machine's records of seeds 0, 1 and 2 to reports/records, to be committed.")
     return top
 
-# %% ../../nbs/workbook/07_command_line.ipynb #7de3382e
+# %% ../../nbs/workbook/07_command_line.ipynb #e5b4a1a4
 def main(
     words: list | None = None,  # default: those of the command line
 ) -> int:  # exit code

@@ -1,0 +1,161 @@
+"""Evaluation and re-ranking against peers' algorithms, as ratios within one run on one thread.
+
+    python tests/benchmarks/ranking.py [--gallery 19732] [--dim 256] [--features FILE.npz] [--peers]
+
+The peers are restated plainly: a full argsort per query with compiled loops (what fast-reid's and torchreid's extensions do), and
+layumi's k-reciprocal re-ranking with argpartition on full matrices. `--peers` runs the slow one too (about a minute, 8 GB).
+"""
+
+import argparse
+import os
+
+for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
+    os.environ[name] = "1"
+
+import time  # noqa: E402
+
+import numpy as np  # noqa: E402
+from numba import njit  # noqa: E402
+
+from reidnb.evaluation.ranking import rank_distances, rank_scores, ranking_factors  # noqa: E402
+from reidnb.evaluation.reranking import rerank, rerank_distances  # noqa: E402
+from reidnb.workbook.records import peak_memory  # noqa: E402
+
+
+def best(call, repeats=3):
+    "Seconds of the fastest of some calls, after one that compiles."
+    call()
+    seconds = []
+    for _ in range(repeats):
+        began = time.perf_counter()
+        call()
+        seconds.append(time.perf_counter() - began)
+    return min(seconds)
+
+
+@njit
+def peer_loops(order, query_pids, pids, query_camids, camids):
+    "What compiled extensions do with a sorted matrix."
+    total, valid = 0.0, 0
+    for i in range(len(order)):
+        hits, rank, ap = 0, 0, 0.0
+        for g in order[i]:
+            if pids[g] == query_pids[i] and camids[g] == query_camids[i]:
+                continue
+            rank += 1
+            if pids[g] == query_pids[i]:
+                hits += 1
+                ap += hits / rank
+        if hits:
+            total += ap / hits
+            valid += 1
+    return total / valid
+
+
+def peer_rerank(qg, qq, gg, k1=20, k2=6, lam=0.3):
+    "layumi's variant: argpartition for the first k1 + 1, everything else on full matrices."
+    q = len(qg)
+    d = np.block([[qq, qg], [qg.T, gg]]).astype(np.float32) ** 2
+    d = (d / d.max(0)).T
+    n = len(d)
+    near = np.argpartition(d, range(k1 + 1))[:, : k1 + 1]
+    v = np.zeros((n, n), np.float32)
+    half = int(np.around(k1 / 2)) + 1
+    reciprocal = lambda i, k: near[i, :k][(near[near[i, :k], :k] == i).any(1)]
+    for i in range(n):
+        own = reciprocal(i, k1 + 1)
+        grown = own
+        for candidate in own:
+            theirs = reciprocal(candidate, half)
+            if len(np.intersect1d(theirs, own)) > 2 / 3 * len(theirs):
+                grown = np.append(grown, theirs)
+        grown = np.unique(grown)
+        weight = np.exp(-d[i, grown])
+        v[i, grown] = weight / weight.sum()
+    d = d[:q].copy()
+    v = np.stack([v[near[i, :k2]].mean(0) for i in range(n)])
+    has = [np.flatnonzero(v[:, i]) for i in range(n)]
+    out = np.empty((q, n), np.float32)
+    for i in range(q):
+        shared = np.zeros(n, np.float32)
+        for m in np.flatnonzero(v[i]):
+            shared[has[m]] += np.minimum(v[i, m], v[has[m], m])
+        out[i] = 1 - shared / (2 - shared)
+    return (out * (1 - lam) + d * lam)[:, q:]
+
+
+def drawn_features(queries, gallery, dim):
+    "Features of about 27 images a person with the spread of a trained model."
+    rng = np.random.default_rng(0)
+    people = max(2, gallery // 27)
+    pids = np.concatenate([rng.integers(0, people, queries), rng.integers(0, people, gallery)])
+    centres = rng.normal(size=(people, dim)).astype(np.float32)
+    features = centres[pids] + 0.9 * rng.normal(size=(len(pids), dim)).astype(np.float32)
+    split = np.where(np.arange(len(pids)) < queries, "query", "gallery")
+    return dict(features=features, pids=pids, camids=rng.integers(0, 6, len(pids)), split=split)
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--queries", type=int, default=3368)
+    parser.add_argument("--gallery", type=int, default=15913)
+    parser.add_argument("--dim", type=int, default=256)
+    parser.add_argument("--features", help="an .npz as for 'reidnb score'; default drawn at random")
+    parser.add_argument("--peers", action="store_true", help="the slow re-ranking peer too")
+    args = parser.parse_args()
+    data = dict(np.load(args.features)) if args.features else drawn_features(args.queries, args.gallery, args.dim)
+    query = data["split"] == "query"
+    gallery = ~query & (data["pids"] != -1)
+    q, g = (np.ascontiguousarray(data["features"][part], np.float32) for part in (query, gallery))
+    who = dict(query_pids=data["pids"][query].astype(np.int64), gallery_pids=data["pids"][gallery].astype(np.int64))
+    who |= dict(
+        query_camids=data["camids"][query].astype(np.int64), gallery_camids=data["camids"][gallery].astype(np.int64)
+    )
+    a, b = ranking_factors(q, g)
+    print(
+        f"{len(q)} queries, {len(g)} gallery, {q.shape[1]} dimensions, one thread; peak so far {peak_memory():.0f} MB"
+    )
+
+    product = best(lambda: a @ b.T)
+    features = best(lambda: rank_scores(q, g, **who))
+    print(
+        f"evaluation from features {features:.3f} s = {features / product:.2f} x the bare product ({product:.3f} s); peak {peak_memory():.0f} MB"
+    )
+    two = best(lambda: rank_scores(q, g, **who, threads=2))
+    print(f"  on two threads {two:.3f} s = {two / features:.2f} x one")
+    ranked = best(lambda: rerank(q, g))
+    print(f"re-ranking from features {ranked:.2f} s; peak {peak_memory():.0f} MB")
+    two = best(lambda: rerank(q, g, threads=2), 2)
+    print(f"  on two threads {two:.2f} s = {two / ranked:.2f} x one")
+    if len(g) > 30_000:
+        return
+    distances = 1 + a @ b.T
+    given = best(lambda: rank_distances(distances, **who))
+    ours = rank_distances(distances, **who).mAP
+
+    def peer():
+        return peer_loops(
+            np.argsort(distances, 1), who["query_pids"], who["gallery_pids"], who["query_camids"], who["gallery_camids"]
+        )
+
+    assert abs(peer() - ours) < 1e-5
+    slow = best(peer, 1)
+    print(f"evaluation given distances {given:.3f} s; argsort and compiled loops {slow:.2f} s = {slow / given:.0f} x")
+    if args.peers:
+        x = np.concatenate([q, g])
+        x = x / np.linalg.norm(x, axis=1, keepdims=True)
+        d = np.sqrt(np.maximum(2 - 2 * x @ x.T, 0))
+        n = len(q)
+        parts = [np.ascontiguousarray(part) for part in (d[:n, n:], d[:n, :n], d[n:, n:])]
+        del d
+        given = best(lambda: rerank_distances(*parts), 1)
+        began = time.perf_counter()
+        theirs = peer_rerank(*parts)
+        slow = time.perf_counter() - began
+        print(
+            f"re-ranking given distances {given:.2f} s; layumi's variant {slow:.1f} s = {slow / given:.0f} x; largest difference {abs(theirs - rerank_distances(*parts)).max():.1e}"
+        )
+
+
+if __name__ == "__main__":
+    main()
