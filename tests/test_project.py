@@ -84,6 +84,14 @@ def test_baseline_has_headroom_and_steady_seeds():
     assert 60 <= baseline["mean"] <= 85 and baseline["sd"] < 3 and baseline["seeds"] == "0,1,2"
 
 
+def test_committed_cells_are_those_of_the_records(capsys):
+    from reidnb.workbook.command_line import main
+
+    assert main(["cells", "--preset", "mini", "--csv"]) == 0
+    committed = (ROOT / "reports" / "results" / "mini" / "cells.csv").read_text()
+    assert capsys.readouterr().out == committed  # otherwise: reidnb cells --preset mini --csv > that file
+
+
 def test_wheel_holds_the_package_and_nothing_else(tmp_path):
     command = [sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", str(tmp_path), str(ROOT)]
     done = subprocess.run(command, capture_output=True, text=True)
