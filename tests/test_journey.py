@@ -81,6 +81,21 @@ def test_killed_and_resumed_is_uninterrupted(home):
     assert results(home) == resumed and len(resumed) == 1
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="interrupted by signal")
+def test_interrupted_by_control_c(home):
+    home.change("steps = 8\n", "steps = 4000\n")
+    process = home.start("table", "market-backbones", "--preset", "smoke", "--jobs", "1")
+    deadline = time.monotonic() + 120
+    while checkpoint_time(home) is None and time.monotonic() < deadline:
+        time.sleep(0.02)
+    os.killpg(process.pid, signal.SIGINT)  # what a terminal sends: to everybody
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 130 and "goes on from the checkpoints" in err and "Traceback" not in err
+    assert (
+        checkpoint_time(home) is not None and len(list((home.store / "runs").iterdir())) == 1
+    )  # no other run was begun
+
+
 def checkpoint_time(home):
     "When the only checkpoint was last written, or None."
     found = list((home.store / "runs").glob("*/checkpoint.safetensors")) if home.store.exists() else []

@@ -103,6 +103,7 @@ def _data(args):
 
     preset = load_preset(args.preset)
     from reidnb.data.drawn import DRAWN
+    from reidnb.data.readers import msmt_version
     from reidnb.data.samples import DataError
     from reidnb.workbook.sources import draw_all, samples_of
 
@@ -116,7 +117,8 @@ def _data(args):
                 f"{split} {len(part)} images of {part['pid'][part['pid'] >= 0].nunique()} people"
                 for split, part in samples.groupby("split", sort=False)
             )
-            print(f"{name:14} {counts}   {root}")
+            version = f" ({msmt_version(root)})" if name == "msmt" else ""
+            print(f"{name + version:14} {counts}   {root}")
         except DataError as error:
             print(f"{name:14} {error}")
             missing += 1

@@ -11,6 +11,7 @@ import math
 import multiprocessing
 import os
 import queue
+import signal
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -98,7 +99,8 @@ def is_missing(job: Job, archive: Archive) -> bool:
 
 # %% ../../nbs/workbook/06_tables.ipynb #9825056c
 def _work(job, preset, published, reports):
-    "A worker's life: one run."
+    "A worker's life: one run. Control-C is the parent's to answer."
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     from reidnb.training.checkpoints import CheckpointError  # torch is for workers only
     from reidnb.workbook.runs import run_and_score
 
@@ -113,14 +115,8 @@ def _work(job, preset, published, reports):
                 raise
             run_and_score(job.experiment, preset, job.seed, protocols, job.name, Archive(preset, published=False), tell)
     except Exception as error:
-        reports.put(
-            (
-                job.run,
-                f"{error}"
-                if isinstance(error, (ValueError, RuntimeError, OSError))
-                else f"{type(error).__name__}: {error}",
-            )
-        )
+        said = isinstance(error, (ValueError, RuntimeError, OSError))  # ours say what happened; others need their name
+        reports.put((job.run, str(error) if said else f"{type(error).__name__}: {error}"))
 
 
 def job_images(job: Job, preset: Preset) -> int:
@@ -156,39 +152,39 @@ def run_jobs(
     "Run jobs side by side with one progress bar; one that fails does not stop the others."
     parallel = parallel or max(1, (os.cpu_count() or 1) // preset.threads)
     context = multiprocessing.get_context("spawn")
-    reports = context.Queue()
+    reports, running, stopped = context.Queue(), set(), threading.Event()
     failed: dict[str, str] = {}
 
     def one(job):
+        if stopped.is_set():
+            return
         worker = context.Process(target=_work, args=(job, preset, published, reports), daemon=preset.workers == 0)
+        running.add(worker)
         worker.start()
         worker.join()
-        if worker.exitcode:
-            reports.put(
-                (
-                    job.run,
-                    f"its process ended with code {worker.exitcode} (killed, or out of memory); run the same command again to go on from its checkpoint",
-                )
-            )
+        running.discard(worker)
+        if worker.exitcode and not stopped.is_set():
+            hint = "(killed, or out of memory); give the same command again to go on from its checkpoint"
+            reports.put((job.run, f"its process ended with code {worker.exitcode} {hint}"))
 
-    with (
-        tqdm(
-            total=sum(job_images(j, preset) for j in jobs),
-            unit=" images",
-            unit_scale=True,
-            desc=f"{len(jobs)} runs",
-            smoothing=0.05,
-        ) as bar,
-        ThreadPoolExecutor(parallel) as pool,
-    ):
-        finished = threading.Event()
-        listener = threading.Thread(target=_listen, args=(reports, bar, failed, finished))
-        listener.start()
-        try:
-            list(pool.map(one, jobs))
-        finally:
-            finished.set()
-            listener.join()
+    images = sum(job_images(j, preset) for j in jobs)
+    bar = tqdm(total=images, unit=" images", unit_scale=True, desc=f"{len(jobs)} runs", smoothing=0.05)
+    finished = threading.Event()
+    listener = threading.Thread(target=_listen, args=(reports, bar, failed, finished))
+    listener.start()
+    try:
+        with ThreadPoolExecutor(parallel) as pool:
+            try:
+                list(pool.map(one, jobs))
+            except KeyboardInterrupt:
+                stopped.set()
+                for worker in list(running):
+                    worker.terminate()
+                raise
+    finally:
+        finished.set()
+        listener.join()
+        bar.close()
     return failed
 
 # %% ../../nbs/workbook/06_tables.ipynb #eececeea
