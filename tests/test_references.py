@@ -72,6 +72,21 @@ def test_ranking_is_the_naive_one(seed, queries, gallery, people, levels, camera
             assert np.isnan(scores.ap[i]) if ap is None else scores.ap[i] == pytest.approx(ap, abs=1e-12)
 
 
+def test_what_cannot_be_ranked_is_refused_by_name():
+    q, g, one, many = np.ones((1, 4)), np.ones((5, 4)), np.zeros(1, int), np.zeros(5, int)
+    for changed, message in (
+        (dict(gallery=g[:0], gallery_pids=many[:0], gallery_camids=many[:0]), "1 queries and 0 gallery images"),
+        (dict(gallery_pids=many - 1), "0 gallery images without junk"),
+        (dict(queries=q * np.nan), "query features: row 0 holds NaN"),
+        (dict(gallery=g * [[1], [1], [0], [1], [1]]), "gallery features: row 2 is all zeros"),
+    ):
+        given = dict(queries=q, gallery=g, query_pids=one, gallery_pids=many, query_camids=one, gallery_camids=many + 1)
+        with pytest.raises(DataError, match=message):
+            rank_scores(**(given | changed))
+    alone = rank_scores(q, g, one, many, one, many)  # one camera: nobody has a match
+    assert alone.unmatched == 1 and np.isnan(alone.mAP)
+
+
 def test_ranks_are_those_of_a_stable_sort():
     "Random, coarsely quantised and all equal distances, to the last rank."
     rng = np.random.default_rng(0)

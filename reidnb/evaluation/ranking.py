@@ -49,6 +49,12 @@ def ranking_factors(
     return np.hstack([-2 * queries, ones]), np.hstack([gallery, (gallery**2).sum(1, keepdims=True)])
 
 # %% ../../nbs/evaluation/01_ranking.ipynb #a5ffc09d
+def _mean(values):
+    "Mean over queries that have a value; NaN when none has."
+    values = values[~np.isnan(values)]
+    return float(values.mean()) if len(values) else float("nan")
+
+
 @dataclass(frozen=True)
 class Scores:
     "What each query achieved; means are properties."
@@ -61,18 +67,18 @@ class Scores:
 
     @property
     def mAP(self) -> float:
-        return float(np.nanmean(self.ap))
+        return _mean(self.ap)
 
     @property
     def mAP_trapezoid(self) -> float:
-        return float("nan") if self.trapezoid is None else float(np.nanmean(self.trapezoid))
+        return float("nan") if self.trapezoid is None else _mean(self.trapezoid)
 
     @property
     def mINP(self) -> float:
-        return float(np.nanmean(self.inp))
+        return _mean(self.inp)
 
     def cmc(self, k: int) -> float:
-        return float((self.first[self.first > 0] <= k).mean())
+        return _mean(np.where(self.first > 0, self.first <= k, np.nan))
 
     @property
     def unmatched(self) -> int:

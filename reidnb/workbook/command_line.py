@@ -53,6 +53,21 @@ def _cells(args):
     print(frame.to_csv(index=False, lineterminator="\n") if args.csv else frame.to_string(index=False), end="")
 
 
+def _audit(args):
+    "Where the documents contradict themselves or their sources, and what is run."
+    from reidnb.workbook.audit import audit
+
+    entries = audit()
+    if args.json:
+        import json
+
+        print(json.dumps([entry.model_dump() for entry in entries], ensure_ascii=False, indent=1))
+        return
+    for e in entries:
+        print(f"{e.document}:{e.line}  says  {e.says}\n{'':9}but   {e.truth}\n{'':9}runs  {e.runs}\n")
+    print(f"{len(entries)} entries")
+
+
 def _table(args):
     "Run what is missing, then execute the table's notebook and make a page of it."
     from reidnb.workbook.experiments import load_table
@@ -133,7 +148,7 @@ def _score(args):
 
     _, found = score_features(read_features(args.features), args.metric, args.rerank)
     if args.json:
-        print(json.dumps(found))
+        print(json.dumps({k: None if v != v else v for k, v in found.items()}))  # JSON has no NaN
         return
     print(
         f"{found['queries']} queries, {found['gallery']} gallery images, {args.metric}{', re-ranked' if args.rerank else ''}, {found['seconds']} s"
@@ -175,6 +190,10 @@ def parser() -> argparse.ArgumentParser:
     cells.add_argument("--documented", action="store_true", help="what the notes say: document,line,row,column,text")
     cells.add_argument("--csv", action="store_true", help="as CSV, with the address of each cell in the documents")
     cells.add_argument("--seeds", default="0,1,2", help="seeds with commas between them (default 0,1,2)")
+    audit = command(
+        "audit", _audit, "Where the documents contradict themselves or their sources, and what is run.", preset=""
+    )
+    audit.add_argument("--json", action="store_true", help="for a script")
     table = command("table", _table, "Regenerate a table: run what is missing, lay our numbers beside the notes'.")
     table.add_argument("table", help="its name, see 'reidnb tables'")
     table.add_argument("--seeds", default="0", help="seeds with commas between them (default 0)")
