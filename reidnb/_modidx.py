@@ -569,6 +569,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                          'reidnb.workbook.sources.total_steps': ( 'workbook/sources.html#total_steps',
                                                                                   'reidnb/workbook/sources.py')},
             'reidnb.workbook.tables': { 'reidnb.workbook.tables.Job': ('workbook/tables.html#job', 'reidnb/workbook/tables.py'),
+                                        'reidnb.workbook.tables.Job.title': ('workbook/tables.html#job.title', 'reidnb/workbook/tables.py'),
                                         'reidnb.workbook.tables._listen': ('workbook/tables.html#_listen', 'reidnb/workbook/tables.py'),
                                         'reidnb.workbook.tables._number': ('workbook/tables.html#_number', 'reidnb/workbook/tables.py'),
                                         'reidnb.workbook.tables._values': ('workbook/tables.html#_values', 'reidnb/workbook/tables.py'),

@@ -78,8 +78,8 @@ def _table(args):
 
     seeds, rows = parse_seeds(args.seeds), chosen_rows(table, args.rows)
     failed = regenerate(table, preset, seeds, rows, args.jobs or None, not args.local)
-    for run, reason in failed.items():
-        print(f"failed: run {run}: {reason}", file=sys.stderr)
+    for title, reason in failed.items():
+        print(f"failed: {title}: {reason}", file=sys.stderr)
     from reidnb.workbook.notebooks import execute, write_page
 
     stem = Path(preset.store) / "tables" / preset.name / table.notes.slug

@@ -22,6 +22,7 @@ def drawn_scale(preset: Preset) -> Scale:
     return Scale(**{n: getattr(preset, n) for n in names}, seed=preset.town)
 
 
+_fingerprints: dict = {}  # of the real data sets that this process has read, by root
 _read: dict = {}  # samples that this process has read: (name, root) → table
 
 
@@ -47,7 +48,10 @@ def data_fingerprint(
     "The fingerprint of a preset's data; drawn data need not be there yet (`DataError` for real data that is not)."
     if preset.data == "drawn":
         return drawn_fingerprint(name, drawn_scale(preset))
-    return fingerprint(*samples_of(name, preset))
+    samples, root = samples_of(name, preset)
+    if root not in _fingerprints:
+        _fingerprints[root] = fingerprint(samples, root)
+    return _fingerprints[root]
 
 # %% ../../nbs/workbook/04_sources.ipynb #3f7a9e27
 def open_data(

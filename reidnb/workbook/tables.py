@@ -41,6 +41,10 @@ class Job:
     run: str  # identity
     protocols: tuple  # of (Protocol, identity of its scores)
 
+    @property
+    def title(self) -> str:
+        return f"{self.name}, seed {self.seed} (run {self.run})"
+
 
 def parse_seeds(
     text: str | int,  # "0,1,2", or one number
@@ -116,7 +120,7 @@ def _work(job, preset, published, reports):
             run_and_score(job.experiment, preset, job.seed, protocols, job.name, Archive(preset, published=False), tell)
     except Exception as error:
         said = isinstance(error, (ValueError, RuntimeError, OSError))  # ours say what happened; others need their name
-        reports.put((job.run, str(error) if said else f"{type(error).__name__}: {error}"))
+        reports.put((job.title, str(error) if said else f"{type(error).__name__}: {error}"))
 
 
 def job_images(job: Job, preset: Preset) -> int:
@@ -148,7 +152,7 @@ def run_jobs(
     preset: Preset,
     parallel: int | None = None,  # processes; default one per core
     published: bool = True,  # whether published records count as done
-) -> dict:  # run → reason, for those that failed
+) -> dict:  # a job's title → reason, for those that failed
     "Run jobs side by side with one progress bar; one that fails does not stop the others."
     parallel = parallel or max(1, (os.cpu_count() or 1) // preset.threads)
     context = multiprocessing.get_context("spawn")
@@ -165,7 +169,7 @@ def run_jobs(
         running.discard(worker)
         if worker.exitcode and not stopped.is_set():
             hint = "(killed, or out of memory); give the same command again to go on from its checkpoint"
-            reports.put((job.run, f"its process ended with code {worker.exitcode} {hint}"))
+            reports.put((job.title, f"its process ended with code {worker.exitcode} {hint}"))
 
     images = sum(job_images(j, preset) for j in jobs)
     bar = tqdm(total=images, unit=" images", unit_scale=True, desc=f"{len(jobs)} runs", smoothing=0.05)
@@ -236,7 +240,7 @@ def regenerate(
     parallel: int | None = None,  # processes; default one per core
     published: bool = True,  # False: only what this machine trained counts
     say=print,  # for sentences about what happens
-) -> dict:  # run → reason of failure
+) -> dict:  # a job's title → reason of failure
     "Run whatever a table lacks."
     archive, rows = Archive(preset, published=published), rows or chosen_rows(table)
     jobs = plan_table(table, preset, seeds, rows)
