@@ -53,6 +53,12 @@ def _cells(args):
     print(frame.to_csv(index=False, lineterminator="\n") if args.csv else frame.to_string(index=False), end="")
 
 
+def _doctor(args):
+    from reidnb.workbook.doctor import examine
+
+    print("\n".join(examine()))
+
+
 def _audit(args):
     "Where the documents contradict themselves or their sources, and what is run."
     from reidnb.workbook.audit import audit
@@ -190,6 +196,7 @@ def parser() -> argparse.ArgumentParser:
     cells.add_argument("--documented", action="store_true", help="what the notes say: document,line,row,column,text")
     cells.add_argument("--csv", action="store_true", help="as CSV, with the address of each cell in the documents")
     cells.add_argument("--seeds", default="0,1,2", help="seeds with commas between them (default 0,1,2)")
+    command("doctor", _doctor, "What is installed, what was found, and what each preset can run.", preset="")
     audit = command(
         "audit", _audit, "Where the documents contradict themselves or their sources, and what is run.", preset=""
     )
