@@ -54,7 +54,7 @@ def _mean(values):
     values = values[~np.isnan(values)]
     return float(values.mean()) if len(values) else float("nan")
 
-
+# %% ../../nbs/evaluation/01_ranking.ipynb #3677a618
 @dataclass(frozen=True)
 class Scores:
     "What each query achieved; means are properties."

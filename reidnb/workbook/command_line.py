@@ -24,7 +24,7 @@ def _tables(args):
         print(f"{slug:24} {notes.document}:{notes.line:<4} {len(notes.body):3} rows   {state:22} {notes.title}")
     print(f"{len(tables)} tables, {sum(len(t.body) for t in tables.values())} rows, {len(planned)} planned")
 
-
+# %% ../../nbs/workbook/08_command_line.ipynb #c6061601
 def _cells(args):
     "The notes' cells, or our numbers for the planned ones."
     import csv
@@ -58,7 +58,7 @@ def _doctor(args):
 
     print("\n".join(examine()))
 
-
+# %% ../../nbs/workbook/08_command_line.ipynb #8147f077
 def _audit(args):
     "Where the documents contradict themselves or their sources, and what is run."
     from reidnb.workbook.audit import audit
@@ -73,7 +73,7 @@ def _audit(args):
         print(f"{e.document}:{e.line}  says  {e.says}\n{'':9}but   {e.truth}\n{'':9}runs  {e.runs}\n")
     print(f"{len(entries)} entries")
 
-
+# %% ../../nbs/workbook/08_command_line.ipynb #5038a9b2
 def _table(args):
     "Run what is missing, then execute the table's notebook and make a page of it."
     from reidnb.workbook.experiments import load_table
