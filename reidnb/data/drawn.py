@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['EDITION', 'DRAWN', 'MARKET_COLOURS', 'DUKE_COLOURS', 'FOLDERS', 'Scale', 'drawn_fingerprint', 'Shot',
-           'attribute_labels', 'draw_data']
+           'attribute_labels', 'drawn_root', 'is_drawn', 'draw_data']
 
 # %% ../../nbs/data/03_drawn.ipynb #c8031a61
 import hashlib
@@ -342,6 +342,20 @@ FOLDERS = dict(
 )
 
 
+def drawn_root(
+    name: str,  # one of `DRAWN`
+    folder: str | os.PathLike,  # where drawn data is kept
+    scale: Scale,  # how much is drawn
+) -> Path:
+    "Where a drawn set lies: <folder>/<fingerprint>/<the real set's folder name>."
+    return Path(folder, drawn_fingerprint(name, scale), FOLDERS[name])
+
+
+def is_drawn(root: Path) -> bool:
+    "Whether a set is there and whole; its counts are written last."
+    return (root / "drawn.json").exists()
+
+
 def _content_hash(root):
     total = hashlib.blake2b(digest_size=16)
     for path in sorted(p for p in Path(root).rglob("*") if p.suffix in (".jpg", ".png", ".csv", ".txt", ".mat")):
@@ -359,8 +373,8 @@ def draw_data(
     progress=None,  # called with the number of images drawn since the last call
 ) -> Path:  # the data set's root
     "Draw a data set once; returns at once when it is already there."
-    root = Path(folder, drawn_fingerprint(name, scale), FOLDERS[name])
-    if (root / "drawn.json").exists():
+    root = drawn_root(name, folder, scale)
+    if is_drawn(root):
         return root
     shots, style = list(_LISTS[name](scale)), "duke" if name == "duke" else "market"
     unfinished = root.parent.with_name(f"{root.parent.name}.{os.getpid()}")
@@ -370,11 +384,11 @@ def draw_data(
     try:
         labels = pd.DataFrame(_in_parallel(unfinished / root.name, pieces, scale.seed, style, jobs, progress))
         _finish(unfinished / root.name, name, labels, scale)
-        if not (root / "drawn.json").exists():  # another process may have been faster
+        if not is_drawn(root):  # another process may have been faster
             shutil.rmtree(root.parent, ignore_errors=True)
             os.rename(unfinished, root.parent)
     except OSError:
-        if not (root / "drawn.json").exists():
+        if not is_drawn(root):
             raise
     finally:
         shutil.rmtree(unfinished, ignore_errors=True)

@@ -54,7 +54,7 @@ def _mean(values):
     values = values[~np.isnan(values)]
     return float(values.mean()) if len(values) else float("nan")
 
-# %% ../../nbs/evaluation/01_ranking.ipynb #3677a618
+# %% ../../nbs/evaluation/01_ranking.ipynb #dcc612a9
 @dataclass(frozen=True)
 class Scores:
     "What each query achieved; means are properties."
@@ -95,7 +95,7 @@ class Scores:
             mean=(self.mAP + self.cmc(1)) / 2,
         )
 
-# %% ../../nbs/evaluation/01_ranking.ipynb #3c2c8422
+# %% ../../nbs/evaluation/01_ranking.ipynb #7fcec733
 @njit(nogil=True, cache=True, fastmath={"reassoc"})
 def _below(keys, t0, t1, t2, t3):
     "How many keys are below each of four thresholds; at most 2**24 keys."
@@ -130,7 +130,7 @@ def _places(row, wanted, out):
                 t[k] = row[group[k]]
                 start = stop
 
-# %% ../../nbs/evaluation/01_ranking.ipynb #7fcec733
+# %% ../../nbs/evaluation/01_ranking.ipynb #cd1bea11
 @njit(nogil=True, cache=True)
 def _scores_of_ranks(ranks):
     "AP, trapezoid AP, INP and first hit of the sorted ranks of a query's relevant images."
@@ -142,7 +142,7 @@ def _scores_of_ranks(ranks):
         trapezoid += (before + precision) / 2
     return plain / n, trapezoid / n, n / ranks[n - 1], ranks[0]
 
-# %% ../../nbs/evaluation/01_ranking.ipynb #ab4eb723
+# %% ../../nbs/evaluation/01_ranking.ipynb #4950e8f1
 @njit(nogil=True, cache=True)
 def _score_block(keys, members, low, high, gallery_camids, query_camids, out):
     "Scores of a block of queries from their ranking keys, written into out (q, 4)."
@@ -161,7 +161,7 @@ def _score_block(keys, members, low, high, gallery_camids, query_camids, out):
                 ranks[k] -= row[other] < row[r] or (row[other] == row[r] and other < r)
         out[i, 0], out[i, 1], out[i, 2], out[i, 3] = _scores_of_ranks(np.sort(ranks))
 
-# %% ../../nbs/evaluation/01_ranking.ipynb #4950e8f1
+# %% ../../nbs/evaluation/01_ranking.ipynb #c4e69275
 class _Judge:
     "Who is relevant to whom; scores blocks of keys."
 
@@ -193,7 +193,7 @@ class _Judge:
         plain, trapezoid, inp, first = self.out.T
         return Scores(plain, inp, first.astype(int), len(self.kept), trapezoid)
 
-# %% ../../nbs/evaluation/01_ranking.ipynb #14f998b5
+# %% ../../nbs/evaluation/01_ranking.ipynb #682157d6
 def in_blocks(
     count: int,  # rows in all
     size: int,  # rows a block
@@ -226,7 +226,7 @@ def check_features(
         )
     return features
 
-# %% ../../nbs/evaluation/01_ranking.ipynb #682157d6
+# %% ../../nbs/evaluation/01_ranking.ipynb #27272706
 def rank_scores(
     queries: np.ndarray,  # (Q, D) features
     gallery: np.ndarray,  # (G, D) features
@@ -246,7 +246,7 @@ def rank_scores(
     in_blocks(len(a), block, lambda start, stop: judge.judge(start, a[start:stop] @ b.T), threads)
     return judge.scores()
 
-# %% ../../nbs/evaluation/01_ranking.ipynb #27272706
+# %% ../../nbs/evaluation/01_ranking.ipynb #ab8255e9
 def rank_distances(
     distances: np.ndarray,  # (Q, G)
     query_pids: np.ndarray,  # (Q,)
@@ -269,7 +269,7 @@ def rank_distances(
     in_blocks(len(distances), block, work, threads)
     return judge.scores()
 
-# %% ../../nbs/evaluation/01_ranking.ipynb #59ac939d
+# %% ../../nbs/evaluation/01_ranking.ipynb #24b1e87e
 def single_shot_cmc(
     distances: np.ndarray,  # (Q, G)
     query_pids: np.ndarray,  # (Q,)

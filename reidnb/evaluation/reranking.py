@@ -93,8 +93,13 @@ class _Features:
             np.fill_diagonal(block, 0)
         return block
 
-    def rows(self, start, stop, columns):  # squared distances of some rows
-        return np.maximum(self.left[start:stop] @ self.right[columns].T, 0)
+    def rows(self, start, stop, queries):  # squared distances of some queries to the gallery
+        return np.maximum(self.left[start:stop] @ self.right[queries:].T, 0)
+
+    def pairs(self, a, b):  # squared distances of single pairs
+        parts = [slice(k, k + 65536) for k in range(0, len(a), 65536)]
+        found = [np.einsum("ij,ij->i", self.left[a[p]], self.right[b[p]]) for p in parts]
+        return np.maximum(np.concatenate(found), 0)
 
     def whole_row(self, i):  # with the very numbers that the tiles had
         t, r = divmod(i, TILE)
@@ -129,8 +134,11 @@ class _Distances:
     def __len__(self):
         return len(self.qg) + self.qg.shape[1]
 
-    def rows(self, start, stop, columns):  # squared distances of queries to the gallery
+    def rows(self, start, stop, queries):  # squared distances of some queries to the gallery
         return np.square(self.qg[start:stop], dtype=np.float32)
+
+    def pairs(self, a, b):  # squared distances of single pairs
+        return _given_pairs(self.qg, self.qq, self.gg, a, b)
 
     def whole_row(self, i):
         q = len(self.qg)
@@ -319,23 +327,23 @@ class _Reranker:
         distance = _member_distances(scaled, index, owner, member)
         far = np.flatnonzero(np.isnan(distance))
         if len(far):
-            distance[far] = self._pairs(owner[far], member[far]) / self.maximum[owner[far]]
+            distance[far] = self.source.pairs(owner[far], member[far]) / self.maximum[owner[far]]
         weight = np.exp(-distance)
         return weight / np.add.reduceat(weight, start[:-1])[owner]
 
-    def _pairs(self, a, b):
-        "Squared distances of single pairs."
-        if isinstance(self.source, _Features):
-            parts = [slice(k, k + 65536) for k in range(0, len(a), 65536)]
-            return np.concatenate(
-                [np.maximum(np.einsum("ij,ij->i", self.source.left[a[p]], self.source.right[b[p]]), 0) for p in parts]
-            )
-        return _given_pairs(self.source.qg, self.source.qq, self.source.gg, a, b)
-
     def block(self, start, stop):  # final distances of queries start … stop − 1, (stop − start, G)
-        rows = self.source.rows(start, stop, slice(self.queries, None))
+        rows = self.source.rows(start, stop, self.queries)
         _mix(start, rows, self.maximum, self.vectors, self.inverted, self.lam)
         return rows
+
+    def everything(self, threads):  # final distances of all queries, (Q, G)
+        out = np.empty((self.queries, len(self.source) - self.queries), np.float32)
+
+        def fill(start, stop):
+            out[start:stop] = self.block(start, stop)
+
+        in_blocks(self.queries, 256, fill, threads)
+        return out
 
 # %% ../../nbs/evaluation/04_reranking.ipynb #7230db4a
 @njit(nogil=True, cache=True)
@@ -379,13 +387,7 @@ def rerank(
     "k-reciprocal re-ranking from features, in the memory of its result and a few tiles."
     with threadpool_limits(threads or None, "blas"):
         ranker = _reranker(queries, gallery, kind, k1, k2, lam)
-    out = np.empty((len(queries), len(gallery)), np.float32)
-
-    def fill(start, stop):
-        out[start:stop] = ranker.block(start, stop)
-
-    in_blocks(len(queries), 256, fill, threads)
-    return out
+    return ranker.everything(threads)
 
 # %% ../../nbs/evaluation/04_reranking.ipynb #246660a4
 def rerank_top(
@@ -424,10 +426,4 @@ def rerank_distances(
 ) -> np.ndarray:  # (Q, G) float32 final distances
     "k-reciprocal re-ranking of given distances, e.g. the sum of an ensemble's matrices (002, line 155); `DataError` for NaN."
     plain = [np.ascontiguousarray(matrix, np.float32) for matrix in (qg, qq, gg)]
-    ranker, out = _Reranker(_Distances(*plain), len(qg), k1, k2, lam), np.empty(qg.shape, np.float32)
-
-    def fill(start, stop):
-        out[start:stop] = ranker.block(start, stop)
-
-    in_blocks(len(qg), 256, fill, threads)
-    return out
+    return _Reranker(_Distances(*plain), len(qg), k1, k2, lam).everything(threads)

@@ -115,10 +115,11 @@ class Training:
 
 # %% ../../nbs/training/03_fit.ipynb #1989ebd3
 def _check_finite(losses, batch, step, path):
+    "Losses as numbers, if that is what they are."
     losses = {name: float(value.detach()) for name, value in losses.items()}
     broken = [name for name, value in losses.items() if not math.isfinite(value)]
     if not broken:
-        return
+        return losses
     rows = batch["row"].tolist() if "row" in batch else []
     kept = f"; the checkpoint before it is {path}" if path and path.exists() else ""
     raise TrainingError(
@@ -137,7 +138,7 @@ def _update(training: Training, batch: dict) -> dict:
     with torch.autocast(plan.device, torch.bfloat16) if plan.half else contextlib.nullcontext():
         losses = method.losses(batch)
         total = method.total(losses)
-    _check_finite({**losses, "total": total}, batch, training.step, training.path)
+    numbers = _check_finite({**losses, "total": total}, batch, training.step, training.path)
     training.optimiser.zero_grad(set_to_none=True)
     total.backward()
     norm = nn.utils.clip_grad_norm_(method.parameters(), plan.optimiser.clip or math.inf)
@@ -146,7 +147,7 @@ def _update(training: Training, batch: dict) -> dict:
     return {
         "step": training.step,
         "rate": rate,
-        **{n: float(v.detach()) for n, v in losses.items()},
+        **{name: numbers[name] for name in losses},
         **prefixed(method.weights(), "weight"),
     }
 

@@ -62,7 +62,7 @@ def _order(header, row):
                     "an R1 below mAP does not occur in ranked lists of this quality; a digit is wrong",
                 )
 
-# %% ../../nbs/workbook/09_audit.ipynb #62ed13af
+# %% ../../nbs/workbook/09_audit.ipynb #1a647adc
 def _shares(header, row):
     queries = 0
     for at, name in enumerate(header):

@@ -24,7 +24,7 @@ def _tables(args):
         print(f"{slug:24} {notes.document}:{notes.line:<4} {len(notes.body):3} rows   {state:22} {notes.title}")
     print(f"{len(tables)} tables, {sum(len(t.body) for t in tables.values())} rows, {len(planned)} planned")
 
-# %% ../../nbs/workbook/08_command_line.ipynb #c6061601
+# %% ../../nbs/workbook/08_command_line.ipynb #b9835f0e
 def _cells(args):
     "The notes' cells, or our numbers for the planned ones."
     import csv
@@ -58,7 +58,7 @@ def _doctor(args):
 
     print("\n".join(examine()))
 
-# %% ../../nbs/workbook/08_command_line.ipynb #8147f077
+# %% ../../nbs/workbook/08_command_line.ipynb #58392398
 def _audit(args):
     "Where the documents contradict themselves or their sources, and what is run."
     from reidnb.workbook.audit import audit
@@ -73,7 +73,7 @@ def _audit(args):
         print(f"{e.document}:{e.line}  says  {e.says}\n{'':9}but   {e.truth}\n{'':9}runs  {e.runs}\n")
     print(f"{len(entries)} entries")
 
-# %% ../../nbs/workbook/08_command_line.ipynb #5038a9b2
+# %% ../../nbs/workbook/08_command_line.ipynb #b73d3380
 def _table(args):
     "Run what is missing, then execute the table's notebook and make a page of it."
     from reidnb.workbook.experiments import load_table
@@ -95,16 +95,16 @@ def _table(args):
     if not failed:
         execute(project_root() / "nbs" / "tables" / f"{table.family}.ipynb", stem.with_suffix(".ipynb"), parameters)
         write_page(stem.with_suffix(".ipynb"), stem.with_suffix(".html"))
-        _print_result(table, preset, seeds, rows, not args.local)
+        _print_result(table, preset, seeds, stem.with_suffix(".csv"))
         print(f"\npage   {stem.with_suffix('.html')}\ncells  {stem.with_suffix('.csv')}")
     return 1 if failed else 0
 
-# %% ../../nbs/workbook/08_command_line.ipynb #b9835f0e
-def _print_result(table, preset, seeds, rows, published):
-    "The table in the terminal, the notes' values beside ours."
-    from reidnb.workbook.tables import table_frame
+# %% ../../nbs/workbook/08_command_line.ipynb #58c5ba34
+def _print_result(table, preset, seeds, cells):
+    "The table in the terminal, the notes' values beside ours, from the cells that its notebook wrote."
+    import pandas as pd
 
-    frame = table_frame(table, preset, seeds, rows, published)
+    frame = pd.read_csv(cells)
     metrics = list(dict.fromkeys(frame["metric"]))
     print(
         f"\n{table.notes.title} (document {table.notes.document}, line {table.notes.line}); preset {preset.name}, seeds {', '.join(map(str, seeds))}; per cent, notes | ours ± sd over seeds\n"
@@ -117,7 +117,7 @@ def _print_result(table, preset, seeds, rows, published):
         ]
         print(f"{part['name'].iloc[0]:44}" + "".join(f"{c:22}" for c in cells))
 
-# %% ../../nbs/workbook/08_command_line.ipynb #58392398
+# %% ../../nbs/workbook/08_command_line.ipynb #af12128c
 def _data(args):
     "Draw or find a preset's data sets and count them."
     from reidnb.workbook.settings import load_preset
@@ -145,7 +145,7 @@ def _data(args):
             missing += 1
     return 1 if missing == len(DRAWN) else 0
 
-# %% ../../nbs/workbook/08_command_line.ipynb #b73d3380
+# %% ../../nbs/workbook/08_command_line.ipynb #f05aa014
 def _score(args):
     "Score features from any framework."
     import json
@@ -172,7 +172,7 @@ def _publish(args):
     archive = Archive(load_preset(args.preset))
     print(f"{archive.publish()} files copied to {archive.public}; commit them")
 
-# %% ../../nbs/workbook/08_command_line.ipynb #58c5ba34
+# %% ../../nbs/workbook/08_command_line.ipynb #fdba1272
 def parser() -> argparse.ArgumentParser:
     "The commands and their words."
     top = argparse.ArgumentParser(
@@ -219,7 +219,7 @@ def parser() -> argparse.ArgumentParser:
     command("publish", _publish, "Copy this machine's records of seeds 0, 1 and 2 to reports/records, to be committed.")
     return top
 
-# %% ../../nbs/workbook/08_command_line.ipynb #af12128c
+# %% ../../nbs/workbook/08_command_line.ipynb #2e76c8ae
 def main(
     words: list | None = None,  # default: those of the command line
 ) -> int:  # exit code

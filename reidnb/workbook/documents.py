@@ -39,7 +39,7 @@ def _read(path):
     with open(path, newline="", encoding="utf8") as handle:
         return list(csv.reader(handle))
 
-# %% ../../nbs/workbook/01_documents.ipynb #fd291242
+# %% ../../nbs/workbook/01_documents.ipynb #f3452364
 @lru_cache(4)
 def documented_tables(
     root: Path | None = None,  # the project's folder

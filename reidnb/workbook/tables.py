@@ -22,8 +22,7 @@ import pandas as pd
 from tqdm.auto import tqdm
 
 from ..configuration import ConfigurationError, nearest
-from ..data.drawn import FOLDERS as DRAWN_FOLDERS
-from ..data.drawn import drawn_fingerprint
+from ..data.drawn import drawn_root, is_drawn
 from .documents import plain_text
 from .experiments import Experiment, Table
 from .records import Archive, run_identity, scores_identity
@@ -213,13 +212,8 @@ def prepare_data(
     "Draw and decode what the jobs need, before they start, once."
     names = sorted({j.experiment.data for j in jobs} | {p.data for j in jobs for p, _ in j.protocols})
     if preset.data == "drawn":
-        missing = [
-            n
-            for n in names
-            if not Path(
-                preset.store, "drawn", drawn_fingerprint(n, drawn_scale(preset)), DRAWN_FOLDERS[n], "drawn.json"
-            ).exists()
-        ]
+        folder, scale = Path(preset.store) / "drawn", drawn_scale(preset)
+        missing = [name for name in names if not is_drawn(drawn_root(name, folder, scale))]
         if missing:
             with tqdm(desc=f"drawing {', '.join(missing)}", unit=" images") as bar:
                 draw_all(preset, tuple(missing), parallel, bar.update)
