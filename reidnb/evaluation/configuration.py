@@ -16,3 +16,4 @@ class Protocol(Configuration):
 
     data: Literal["market", "duke", "msmt", "partial_reid", "partial_ilids"] = "market"
     distance: Literal["cosine", "euclidean"] = "cosine"  # cosine behind the neck, as in 004, line 50
+    rerank: bool = False  # k-reciprocal re-ranking with k1 = 20, k2 = 6, 0.3 (001, line 88; 002, line 228)

@@ -12,7 +12,8 @@ import torch
 from ..augmentation.batch import normalise
 from ..data.images import ImageStore
 from .configuration import Protocol
-from .ranking import Scores, rank_scores
+from .ranking import Scores, rank_distances, rank_scores
+from .reranking import rerank
 
 # %% ../../nbs/evaluation/03_protocols.ipynb #25313184
 @torch.inference_mode()
@@ -47,12 +48,8 @@ def evaluate(
     query, gallery = (np.flatnonzero((s["split"] == split) & (s["pid"] != -1)) for split in ("query", "gallery"))
     features = embed(model, store, np.concatenate([query, gallery]), device, progress=progress)
     pids, camids = s["pid"].to_numpy(), s["camid"].to_numpy()
-    return rank_scores(
-        features[: len(query)],
-        features[len(query) :],
-        pids[query],
-        pids[gallery],
-        camids[query],
-        camids[gallery],
-        protocol.distance,
-    )
+    labels = pids[query], pids[gallery], camids[query], camids[gallery]
+    q, g = features[: len(query)], features[len(query) :]
+    if protocol.rerank:
+        return rank_distances(rerank(q, g, protocol.distance), *labels)
+    return rank_scores(q, g, *labels, protocol.distance)

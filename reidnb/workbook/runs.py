@@ -30,7 +30,7 @@ from ..training.fit import Plan, fit
 from .experiments import Experiment
 from .records import Archive, pack_scores, peak_memory, provenance, run_identity, scores_identity
 from .settings import Preset
-from .sources import batch_images, data_fingerprint, open_data, samples_of, total_steps
+from .sources import batch_images, data_fingerprint, members, open_data, samples_of, total_steps
 
 # %% ../../nbs/workbook/05_runs.ipynb #35343534
 def choose_device(preset: Preset) -> str:
@@ -73,6 +73,7 @@ def train(
     "Train an experiment to its end, from its checkpoint if there is one."
     make_deterministic(preset.threads)
     images, device = open_data(experiment.data, preset, "train"), choose_device(preset)
+    seed += 1000 * experiment.repetition
     batches = PKBatches(images, batch_images(experiment, preset), experiment.batch.instances, seed)
     plan = Plan(
         steps=total_steps(experiment, preset, batches.per_epoch),
@@ -119,8 +120,9 @@ def _about(experiment, preset, training, batches):
     "What a record says besides its address: configuration, data, outcome, cost, provenance."
     data = dict(name=experiment.data, fingerprint=data_fingerprint(experiment.data, preset))
     if preset.data == "drawn":
-        root = samples_of(experiment.data, preset)[1]
-        data |= dict(drawn=EDITION, content=json.loads((root / "drawn.json").read_text())["content"])
+        roots = [samples_of(name, preset)[1] for name in members(experiment.data)]
+        content = [json.loads((root / "drawn.json").read_text())["content"] for root in roots]
+        data |= dict(drawn=EDITION, content="+".join(content))
     return dict(
         experiment=described(experiment),
         size=preset.training_values(experiment.model.backbone),

@@ -27,7 +27,15 @@ from .documents import plain_text
 from .experiments import Experiment, Table
 from .records import Archive, run_identity, scores_identity
 from .settings import Preset
-from .sources import batch_images, data_fingerprint, draw_all, drawn_scale, open_data, total_steps
+from reidnb.workbook.sources import (
+    batch_images,
+    data_fingerprint,
+    draw_all,
+    drawn_scale,
+    members,
+    open_data,
+    total_steps,
+)
 
 # %% ../../nbs/workbook/06_tables.ipynb #f4c060c0
 @dataclass(frozen=True)
@@ -65,7 +73,12 @@ def chosen_rows(
     text: str = "",  # names of runs with commas between them; "" for all
 ) -> list:  # names of runs
     "Which runs of a table are wanted (`ConfigurationError` names the nearest one)."
-    planned = list(dict.fromkeys(cell.run for cell in table.cells))
+    planned = list(dict.fromkeys(cell.run for cell in table.runnable()))
+    if not planned:
+        where = f"document {table.notes.document}, line {table.notes.line}"
+        raise ConfigurationError(
+            f"table {table.notes.slug} ({where}) waits for {', '.join(sorted(set(table.waiting.values())))}, which is not built yet"
+        )
     wanted = [part.strip() for part in text.split(",") if part.strip()]
     for name in wanted:
         if name not in planned:
@@ -85,7 +98,7 @@ def plan_table(
     jobs: dict[str, Job] = {}
     for name in rows:
         experiment = table.experiments[name]
-        protocols = {table.protocols[cell.protocol] for cell in table.cells if cell.run == name}
+        protocols = {table.protocols[cell.protocol] for cell in table.runnable() if cell.run == name}
         for seed in seeds:
             run = run_identity(experiment, preset, data_fingerprint(experiment.data, preset), seed)
             before = jobs[run].protocols if run in jobs else ()
@@ -210,7 +223,8 @@ def prepare_data(
     parallel: int,
 ):
     "Draw and decode what the jobs need, before they start, once."
-    names = sorted({j.experiment.data for j in jobs} | {p.data for j in jobs for p, _ in j.protocols})
+    trained, tested = {j.experiment.data for j in jobs}, {p.data for j in jobs for p, _ in j.protocols}
+    names = sorted({member for name in trained | tested for member in members(name)})
     if preset.data == "drawn":
         folder, scale = Path(preset.store) / "drawn", drawn_scale(preset)
         missing = [name for name in names if not is_drawn(drawn_root(name, folder, scale))]
@@ -218,10 +232,7 @@ def prepare_data(
             with tqdm(desc=f"drawing {', '.join(missing)}", unit=" images") as bar:
                 draw_all(preset, tuple(missing), parallel, bar.update)
     with tqdm(desc="decoding", unit=" images", leave=False) as bar:
-        for part, wanted in (
-            ("train", {j.experiment.data for j in jobs}),
-            ("test", {p.data for j in jobs for p, _ in j.protocols}),
-        ):
+        for part, wanted in (("train", trained), ("test", tested)):
             for name in sorted(wanted):
                 open_data(name, preset, part, bar.update)
 
