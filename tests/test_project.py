@@ -61,7 +61,7 @@ def test_published_records_serve_a_fresh_clone():
     from reidnb.workbook.experiments import load_table
     from reidnb.workbook.records import Archive
     from reidnb.workbook.settings import load_preset
-    from reidnb.workbook.tables import chosen_rows, is_missing, plan_table
+    from reidnb.workbook.plan import chosen_rows, is_missing, plan_table
 
     mini, table = load_preset("mini"), load_table("market-backbones")
     archive = Archive(mini)
@@ -77,7 +77,7 @@ def test_published_records_serve_a_fresh_clone():
 def test_baseline_has_headroom_and_steady_seeds():
     from reidnb.workbook.experiments import load_table
     from reidnb.workbook.settings import load_preset
-    from reidnb.workbook.tables import table_frame
+    from reidnb.workbook.cells import table_frame
 
     frame = table_frame(load_table("market-backbones"), load_preset("mini"), (0, 1, 2), ["r50-01"])
     baseline = frame.set_index("metric").loc["mAP"]

@@ -11,6 +11,7 @@ from torch import nn
 
 from ..augmentation.batch import augment, step_generator
 from ..augmentation.configuration import Augmentation
+from ..configuration import ConfigurationError
 from ..losses.configuration import Objective
 from ..losses.identity import arcface_logits, cosface_logits, cosine_logits, softmax_loss
 from ..losses.triplet import pull_triplet_loss, triplet_loss
@@ -84,6 +85,17 @@ class Supervised(Method):
 
     def weights(self) -> dict:
         return self.sum.current()
+
+    def start_from(self, trained: dict):
+        "Take over the network of another run; its classifier knew other people and stays behind."
+        mine = self.net.state_dict()
+        net = {k[4:]: v for k, v in trained.items() if k.startswith("net.")}
+        wrong = [k for k, v in mine.items() if k not in net or net[k].shape != v.shape]
+        if wrong:
+            raise ConfigurationError(
+                f"start: the other run's network does not fit, the first tensor that differs is {wrong[0]!r}"
+            )
+        self.net.load_state_dict(net)
 
     def embed(self, images: torch.Tensor) -> torch.Tensor:  # (B, 3, H, W) normalised → (B, D)
         "The vector that is compared at test."

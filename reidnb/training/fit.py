@@ -41,6 +41,10 @@ class Method(nn.Module, ABC):
     def total(self, losses: dict[str, torch.Tensor]) -> torch.Tensor:
         "The scalar that is minimised."
 
+    def start_from(self, trained: dict[str, torch.Tensor]):
+        "Take over what another run has learnt; a method that can be a second step says how."
+        raise NotImplementedError(f"{type(self).__name__} does not start from another run")
+
     def weights(self) -> dict[str, float]:
         "Factors in force, for the history."
         return {}

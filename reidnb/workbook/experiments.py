@@ -39,6 +39,7 @@ class Experiment(Configuration):
     method: Literal["supervised"] = "supervised"
     data: Literal["market", "duke", "msmt", "joint"] = "market"  # joint: the three together, people kept apart
     repetition: int = Field(0, ge=0, le=99)  # the same description once more, with other random numbers
+    start: "Experiment | None" = None  # the run whose weights this one starts from; in TOML its name
     batch: Batch = Batch()
     augmentation: Augmentation = Augmentation()
     model: Embedding = Embedding()
@@ -129,10 +130,12 @@ def _raw_run(name, runs, where, elsewhere, below=()):
     if name not in runs:
         hint = f"{nearest(name, runs)}; {where} has {', '.join(runs)}"
         raise ConfigurationError(f"{asked}: like = {name!r} names no run{hint}")
-    own, like = runs[name], runs[name].get("like", [])
+    own, like, path = dict(runs[name]), runs[name].get("like", []), (*below, (where, name))
+    if isinstance(own.get("start"), str):
+        own["start"] = _raw_run(own["start"], runs, where, elsewhere, path)
     merged: dict = {}
     for parent in [like] if isinstance(like, str) else like:
-        merged = _merged(merged, _raw_run(parent, runs, where, elsewhere, (*below, (where, name))))
+        merged = _merged(merged, _raw_run(parent, runs, where, elsewhere, path))
     return _merged(merged, {k: v for k, v in own.items() if k not in ("like", "name")})
 
 
@@ -149,12 +152,19 @@ def resolve_runs(
         if "waits" not in values
     }
 
-# %% ../../nbs/workbook/02_experiments.ipynb #b11594e0
+# %% ../../nbs/workbook/02_experiments.ipynb #d0adc355
 _NUMBER = re.compile(r"(?<![\w.])-?\d+(?:\.\d+)?")  # not the 1 of ae_l1
 
 
 def _key(named, default):
     return {default: named} if isinstance(named, str) else named
+
+
+def _union(block, by_row, by_column):
+    "What block, row and column say together; a protocol named in parts is the parts with hyphens between them."
+    said = {k: v for k, v in dict(run=block.run, protocol=block.protocol, metric=block.metric).items() if v}
+    parts = [key["protocol"] for key in (said, by_row, by_column) if "protocol" in key]
+    return {**said, **by_row, **by_column, "protocol": "-".join(parts)}
 
 
 def _checked(key, file, at):
@@ -169,7 +179,6 @@ def _checked(key, file, at):
 def _cells(file, body, where):
     "Union of block, row and column keys for each number of each cell of each block."
     for number, block in enumerate(file.blocks):
-        common = {k: v for k, v in dict(run=block.run, protocol=block.protocol, metric=block.metric).items() if v}
         for row, by_row in block.rows.items():
             for column, by_column in block.columns.items():
                 at = f"{where} [[blocks]] {number}, row {row}, column {column}"
@@ -178,8 +187,9 @@ def _cells(file, body, where):
                     raise ConfigurationError(f"{at}: the document's table has {size}")
                 written = _NUMBER.findall(plain_text(body[row][column]))
                 for place, part in enumerate(by_column if isinstance(by_column, list) else [by_column]):
-                    address = _checked({**common, **_key(by_row, "run"), **_key(part, "metric")}, file, at)
-                    yield Cell(row, column, *address, written[place] if place < len(written) else "")
+                    key = _union(block, _key(by_row, "run"), _key(part, "metric"))
+                    run, protocol, metric = _checked(key, file, at)
+                    yield Cell(row, column, run, protocol, metric, written[place] if place < len(written) else "")
 
 
 def _parse(path):
@@ -188,7 +198,7 @@ def _parse(path):
     except tomllib.TOMLDecodeError as error:
         raise ConfigurationError(f"{path.name}: {error}") from None
 
-# %% ../../nbs/workbook/02_experiments.ipynb #d0adc355
+# %% ../../nbs/workbook/02_experiments.ipynb #f49e52b3
 def table_slugs(
     root: Path | None = None,  # the project's folder
 ) -> list:

@@ -30,9 +30,11 @@ def run_identity(
     preset: Preset,
     fingerprint: str,  # of the training data
     seed: int,
+    start: str = "",  # identity of the run that it starts from
 ) -> str:  # 12 hexadecimal digits
     "The address of a run."
-    return identity("run", experiment, preset.training_values(experiment.model.backbone), fingerprint, seed)
+    size, first = preset.training_values(experiment.model.backbone), [start] if start else []
+    return identity("run", experiment, size, fingerprint, seed, *first)
 
 
 def scores_identity(
@@ -114,6 +116,11 @@ class Archive:
             except ValueError:
                 continue  # not ours: ours are written whole; treated as missing and made again
         return None
+
+    def records(self) -> list:
+        "All records of the preset, without scores."
+        names = {p.stem for place in self.places for p in place.glob("*.json") if "." not in p.stem}
+        return [record for name in sorted(names) if (record := self.read(name))]
 
     def write(self, name: str, content: dict):
         "Keep a record or scores on this machine."

@@ -28,9 +28,17 @@ from ..methods.supervised import Supervised
 from ..training.checkpoints import load_tensors, save_tensors
 from ..training.fit import Plan, fit
 from .experiments import Experiment
-from .records import Archive, pack_scores, peak_memory, provenance, run_identity, scores_identity
+from .records import Archive, pack_scores, peak_memory, provenance, scores_identity
 from .settings import Preset
-from .sources import batch_images, data_fingerprint, members, open_data, samples_of, total_steps
+from reidnb.workbook.sources import (
+    batch_images,
+    data_fingerprint,
+    members,
+    open_data,
+    run_address,
+    samples_of,
+    total_steps,
+)
 
 # %% ../../nbs/workbook/05_runs.ipynb #35343534
 def choose_device(preset: Preset) -> str:
@@ -69,6 +77,7 @@ def train(
     identity: str = "",  # of the run, for its checkpoints
     folder: Path | None = None,  # for checkpoints; None keeps none
     progress=None,  # called with the number of training images seen since the last call
+    start: dict | None = None,  # trained tensors to start from
 ) -> tuple:  # `Training`, `PKBatches`
     "Train an experiment to its end, from its checkpoint if there is one."
     make_deterministic(preset.threads)
@@ -87,6 +96,8 @@ def train(
         run=identity,
     )
     method = make_method(experiment, preset, batches.classes, seed)
+    if start:
+        method.start_from(start)
     seen = (lambda steps: progress(steps * batch_images(experiment, preset))) if progress else None
     return fit(method, partial(loader, batches, workers=preset.workers), plan, seen), batches
 
@@ -101,11 +112,14 @@ def run(
 ) -> dict:  # the record
     "Train an experiment, or return its record if it was trained before."
     archive = archive or Archive(preset)
-    identity = run_identity(experiment, preset, data_fingerprint(experiment.data, preset), seed)
+    identity, start = run_address(experiment, preset, seed), None
     if record := archive.read(identity):
         return record
+    if experiment.start:
+        first = run(experiment.start, preset, seed, f"first step of {name}", archive)["run"]
+        start, _ = load_tensors(archive.run_folder(first) / "weights.safetensors", run=first)
     folder, began = archive.run_folder(identity), time.perf_counter()
-    training, batches = train(experiment, preset, seed, identity, folder, progress)
+    training, batches = train(experiment, preset, seed, identity, folder, progress, start)
     save_tensors(folder / "weights.safetensors", training.trained().state_dict(), run=identity, classes=batches.classes)
     write_json(folder / "history.json", dict(run=identity, history=training.history))
     record = dict(run=identity, name=name, seed=seed, preset=preset.name)
@@ -207,7 +221,7 @@ def run_and_score(
         record = run(experiment, preset, seed, name, archive, progress)
         return [score(record, experiment, protocol, preset, archive) for protocol in protocols]
     except Exception as error:
-        folder = archive.run_folder(run_identity(experiment, preset, data_fingerprint(experiment.data, preset), seed))
+        folder = archive.run_folder(run_address(experiment, preset, seed))
         with contextlib.suppress(OSError):
             write_json(
                 folder / "failed.json", dict(name=name, seed=seed, reason=f"{type(error).__name__}: {error}")
