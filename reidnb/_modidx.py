@@ -486,6 +486,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                        'reidnb/workbook/command_line.py'),
                                               'reidnb.workbook.command_line._batch': ( 'workbook/command_line.html#_batch',
                                                                                        'reidnb/workbook/command_line.py'),
+                                              'reidnb.workbook.command_line._book': ( 'workbook/command_line.html#_book',
+                                                                                      'reidnb/workbook/command_line.py'),
                                               'reidnb.workbook.command_line._cell': ( 'workbook/command_line.html#_cell',
                                                                                       'reidnb/workbook/command_line.py'),
                                               'reidnb.workbook.command_line._cells': ( 'workbook/command_line.html#_cells',

@@ -17,8 +17,10 @@ class Home:
     def __init__(self, folder: Path):
         self.folder, self.store = folder, folder / "store"
         shutil.copy(ROOT / "settings.ini", folder)
-        for name in ("nbs", "data"):
-            shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns(".ipynb_checkpoints", "real"))
+        for name in ("nbs", "data", "reports"):
+            shutil.copytree(
+                ROOT / name, folder / name, ignore=shutil.ignore_patterns(".ipynb_checkpoints", "real", "records")
+            )
         self.environment = {
             **os.environ,
             "REIDNB_HOME": str(folder),

@@ -24,6 +24,7 @@ mypy
 step "every cell of every notebook, at smoke"
 nbdev-test --n-workers 2
 nbdev-test reports/pictures.ipynb
+nbdev-test reports/book.ipynb
 
 step "tests"
 python -m pytest

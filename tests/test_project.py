@@ -1,6 +1,7 @@
 "The project as it is committed: notebooks, records, wheel."
 
 import json
+import re
 import subprocess
 import sys
 import zipfile
@@ -58,20 +59,49 @@ def test_rooms_import_only_from_their_left():
 
 
 def test_published_records_serve_a_fresh_clone():
-    from reidnb.workbook.experiments import load_table
+    from reidnb.workbook.experiments import load_table, table_slugs
+    from reidnb.workbook.plan import is_missing, plan_table
     from reidnb.workbook.records import Archive
     from reidnb.workbook.settings import load_preset
-    from reidnb.workbook.plan import chosen_rows, is_missing, plan_table
 
-    mini, table = load_preset("mini"), load_table("market-backbones")
+    mini = load_preset("mini")
     archive = Archive(mini)
     archive.places = [archive.public]
-    jobs = plan_table(table, mini, (0, 1, 2), chosen_rows(table))
-    assert len(jobs) == 27 and not [job.name for job in jobs if is_missing(job, archive)]
+    tables = [table for slug in table_slugs() if (table := load_table(slug)).runnable()]
+    jobs = {job.run: job for table in tables for job in plan_table(table, mini, (0, 1, 2))}
+    assert len(jobs) >= 99 and not [job.title for job in jobs.values() if is_missing(job, archive)]
     for path in archive.public.glob("*.json"):
         content = json.loads(path.read_text())
         assert path.stem.split(".")[0] == content["run"] and path.stat().st_size < 20_000
         assert "store" not in path.read_text()  # no path of the machine that made it
+
+
+def test_plan_covers_every_number_of_the_notes():
+    from reidnb.workbook.documents import documented_tables, plain_text
+    from reidnb.workbook.experiments import load_table
+
+    numbers, names = re.compile(r"(?<![\w.])-?\d+(?:\.\d+)?"), ("id", "tricks", "input size", "remark")
+    assert len(documented_tables()) == 40 and sum(len(t.body) for t in documented_tables().values()) == 279
+    for slug, notes in documented_tables().items():
+        table = load_table(slug)
+        planned: dict = {}
+        for cell in table.cells:
+            planned.setdefault((cell.row, cell.column), []).append(cell.documented)
+        for row, cells in enumerate(notes.body):
+            if slug.startswith("vpm") and row == 0:
+                continue  # names of columns
+            for column, text in enumerate(cells[1:], 1):
+                written = [] if notes.header[column] in names else numbers.findall(plain_text(text))
+                assert [n for n in planned.get((row, column), []) if n] == written, (slug, row, column)
+        assert set(table.names.values()) and all(
+            name.isascii() or "λ" in name or "×" in name or "–" in name for name in table.names.values()
+        )
+
+
+def test_tables_are_listed_without_torch():
+    code = "import sys; from reidnb.workbook.command_line import main; main(['tables']); assert 'torch' not in sys.modules and 'numba' not in sys.modules"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT)
+    assert done.returncode == 0 and "40 tables, 279 rows" in done.stdout, done.stderr
 
 
 def test_baseline_has_headroom_and_steady_seeds():

@@ -105,7 +105,7 @@ def _link(entries, archive):
     for e in entries:
         e["after"] = [trained[e["needs"]]] if e["needs"] in trained else []
 
-
+# %% ../../nbs/workbook/10_batch.ipynb #4a976526
 def workflow_plan(
     planned: list,  # of PlannedTable
     preset: Preset,
@@ -179,7 +179,7 @@ def _take_gpu(gpus, folder):
         return lock
     return None
 
-
+# %% ../../nbs/workbook/10_batch.ipynb #a5129948
 def _say_progress(total):
     "A line in the log now and then: images seen, and how long the rest may take."
     began, told, seen, before = time.monotonic(), [time.monotonic()], [0], [0]
@@ -217,7 +217,7 @@ def _do(task, plan, name):
         experiment, preset, entry["seed"], protocols, entry["name"], archive, _say_progress(job_images(job, preset))
     )
 
-
+# %% ../../nbs/workbook/10_batch.ipynb #99575f07
 def work(
     words: list,  # plan.json, run or score or table, and its name
 ) -> int:  # exit code
@@ -247,7 +247,7 @@ def visible_gpus() -> int:
     listed = subprocess.run(["nvidia-smi", "--list-gpus"], capture_output=True, text=True)
     return sum(line.startswith("GPU ") for line in listed.stdout.splitlines())
 
-
+# %% ../../nbs/workbook/10_batch.ipynb #a6d748b5
 def run_workflow(
     plan: dict,  # from `workflow_plan`
     jobs: int,  # at once
@@ -279,13 +279,22 @@ def run_workflow(
         "reason",
     ]
     words += ["--resources", f"gpu={plan['gpus']}"] if plan["gpus"] else []
-    words += ["--latency-wait", "60"] if executor == "slurm" else []
+    if executor == "slurm":  # no accounting is needed; jobs are short, so they are looked at early
+        words += [
+            "--latency-wait",
+            "60",
+            "--slurm-status-command",
+            "squeue",
+            "--slurm-no-account",
+            "--slurm-init-seconds-before-status-checks",
+            "10",
+        ]
     try:
         return snakemake(words) or 0
     except SystemExit as end:
         return int(end.code or 0)
 
-
+# %% ../../nbs/workbook/10_batch.ipynb #5972d575
 def left_undone(
     planned: list,  # of PlannedTable
     preset: Preset,

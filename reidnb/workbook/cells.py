@@ -34,8 +34,6 @@ class Reproduced:
     @property
     def sd(self) -> float:
         return float(np.std(list(self.values.values()), ddof=1)) if len(self.values) > 1 else math.nan
-
-
 PER_CENT = {"mAP", "R1", "R3", "R5", "R10", "mINP", "mean", "forgetting"}  # the rest keep their own unit
 
 
@@ -50,7 +48,7 @@ def _reproduced(cell, table, jobs, read):
                 interval = tuple(unit * v for v in scores["interval"][cell.metric])
     return Reproduced(values, interval)
 
-
+# %% ../../nbs/workbook/08_cells.ipynb #a0087aa0
 def reproduce(
     table: Table,
     preset: Preset,
@@ -105,7 +103,7 @@ def row_names(table: Table) -> dict:  # body row → English name
             names[row] = table.names[run]
     return names
 
-
+# %% ../../nbs/workbook/08_cells.ipynb #97c24baa
 def column_groups(table: Table) -> dict:  # body column → what its metric belongs to, "" where that goes without saying
     "What stands above the metrics of a table."
     per_row: dict = {}
@@ -158,7 +156,7 @@ def _first_number(table):
     "The first column that holds numbers: what stands before it is the label."
     return min(cell.column for cell in table.cells)
 
-
+# %% ../../nbs/workbook/08_cells.ipynb #0ed896c0
 def cells_frame(table: Table, preset: Preset, seeds: tuple) -> pd.DataFrame:  # one line a number
     "A table's planned cells with their address in the documents: what is committed as cells.csv."
     frame = table_frame(table, preset, seeds)
@@ -176,9 +174,11 @@ def wide_frame(
     for (_, label, name), part in frame.groupby(["row", "label", "name"], sort=True):
         text = {(*column, side): "" for column in columns for side in ("notes", "ours")}
         for c in part.itertuples():
-            spread = "" if math.isnan(c.sd) else f"\u00a0±\u00a0{_short(c.sd)}"  # no line break between the two
-            text[c.group, c.metric, "notes"] = "" if math.isnan(c.documented) else _short(c.documented)
-            text[c.group, c.metric, "ours"] = "not run" if math.isnan(c.mean) else f"{_short(c.mean)}{spread}"
+            spread = (
+                "" if math.isnan(c.sd) else f"\u00a0±\u00a0{_short(c.sd, c.metric)}"
+            )  # no line break between the two
+            text[c.group, c.metric, "notes"] = "" if math.isnan(c.documented) else _short(c.documented, c.metric)
+            text[c.group, c.metric, "ours"] = "not run" if math.isnan(c.mean) else f"{_short(c.mean, c.metric)}{spread}"
         rows[name, label] = text
     wide = pd.DataFrame.from_dict(rows, orient="index")
     wide.index = pd.MultiIndex.from_tuples(wide.index, names=["row", "as the notes write it"])
@@ -186,6 +186,6 @@ def wide_frame(
     return wide
 
 
-def _short(value):
-    "One decimal for per cent, four digits for small errors and distances."
-    return f"{value:.1f}" if abs(value) >= 1 or value == 0 else f"{value:.3g}"
+def _short(value, metric):
+    "One decimal for per cent, three digits for errors, distances and losses."
+    return f"{value:.1f}" if metric in PER_CENT else f"{value:.3g}"

@@ -47,7 +47,7 @@ def _tables(args):
         f"{sum(t['runs'] > 0 for t in lines)} tables can run"
     )
 
-
+# %% ../../nbs/workbook/12_command_line.ipynb #aeff6089
 def _print_json(value):
     import json
 
@@ -187,7 +187,7 @@ def _print_planned(p, in_full):
     state = f"{p.described:4} runs {len(p.missing):4} to run" if p.described else ""
     print(f"{p.slug:24}{state:24}   {'; '.join([*why, *([waits] if waits else [])])}")
 
-
+# %% ../../nbs/workbook/12_command_line.ipynb #9812dccf
 def _plan(args):
     "What would run, why, and how long it would take."
     from reidnb.workbook.plan import estimate_seconds, human_time, merged_jobs, older_than_code
@@ -217,7 +217,10 @@ def _plan(args):
         _print_planned(p, bool(args.tables))
     runs, described = len(merged_jobs([j for p in planned for j in p.jobs])), sum(p.described for p in planned)
     blocked = sum(p.described for p in planned if not p.jobs)
-    print(f"{preset.name}, seeds {args.seeds}: {described} runs described, {runs} different ones can run, {len(missing)} to run", end="")
+    print(
+        f"{preset.name}, seeds {args.seeds}: {described} runs described, {runs} different ones can run, {len(missing)} to run",
+        end="",
+    )
     print(f", about {human_time(seconds)} of one process" if missing else "", end="")
     print(f"; {blocked} wait for data" if blocked else "")
     if old := older_than_code(records):
@@ -225,7 +228,7 @@ def _plan(args):
             f"{sum(r.get('commit') in old for r in records)} records are older than the code (commits {', '.join(c[:7] for c in old)}); --local trains here"
         )
 
-
+# %% ../../nbs/workbook/12_command_line.ipynb #80b0121a
 def _batch(args):
     "Run everything that is missing, then render the tables; a failing run does not stop the others."
     from reidnb.workbook.batch import left_undone, run_workflow, visible_gpus, workflow_plan
@@ -260,6 +263,25 @@ def _batch(args):
     return 1 if code or left or unrendered else 0
 
 # %% ../../nbs/workbook/12_command_line.ipynb #4c8f7e52
+def _book(args):
+    "All tables and findings of a preset on one page, from what has been run."
+    from reidnb.workbook.plan import parse_seeds
+    from reidnb.workbook.settings import load_preset, project_root
+
+    preset = load_preset(args.preset)
+    parse_seeds(args.seeds)
+    from reidnb.workbook.notebooks import execute, write_page
+
+    stem = Path(preset.store) / "book" / preset.name
+    execute(
+        project_root() / "reports" / "book.ipynb",
+        stem.with_suffix(".ipynb"),
+        dict(preset=preset.name, seeds=args.seeds),
+    )
+    write_page(stem.with_suffix(".ipynb"), stem.with_suffix(".html"))
+    print(f"book   {stem.with_suffix('.html')}")
+
+# %% ../../nbs/workbook/12_command_line.ipynb #99171050
 def _findings(args):
     "The notes' claims, judged on their numbers and on ours."
     from reidnb.workbook.experiments import load_table
@@ -407,6 +429,8 @@ def parser() -> argparse.ArgumentParser:
     )
     findings.add_argument("--all", action="store_true", help="also those that nobody ran")
     findings.add_argument("--json", action="store_true", help="for a script")
+    book = command("book", _book, "All tables and findings that have been run, on one page.")
+    book.add_argument("--seeds", default="0,1,2", help="seeds with commas between them (default 0,1,2)")
     data = command("data", _data, "Draw the data of a preset, or find the real sets, and count them.")
     data.add_argument("--jobs", type=int, default=1, help="processes that draw (default 1)")
     scores = command(

@@ -72,11 +72,9 @@ class TableFile(Configuration):
     protocols: dict[str, dict]  # name → description; keys name (in English), waits, and those of Protocol
     runs: dict[str, dict]  # name → description; keys name (in English), waits, like, and those of Experiment
     blocks: list[Block]
-
-
 METRICS = "mAP R1 R3 R5 R10 mINP mean forgetting error distance ae ae_l1 ae_l2".split()
 
-
+# %% ../../nbs/workbook/02_experiments.ipynb #4ad56eb7
 @dataclass(frozen=True)
 class Cell:
     "One number of a table: what the notes say and what we run for it."
@@ -138,7 +136,7 @@ def _raw_run(name, runs, where, elsewhere, below=()):
         merged = _merged(merged, _raw_run(parent, runs, where, elsewhere, path))
     return _merged(merged, {k: v for k, v in own.items() if k not in ("like", "name")})
 
-
+# %% ../../nbs/workbook/02_experiments.ipynb #2105ef03
 def resolve_runs(
     runs: dict,  # name → raw description
     where: str,  # file, for messages
@@ -175,7 +173,7 @@ def _checked(key, file, at):
             raise ConfigurationError(f"{at}: {part} {said!r}{nearest(said, valid)}; expected one of {', '.join(valid)}")
     return key["run"], key["protocol"], key["metric"]
 
-
+# %% ../../nbs/workbook/02_experiments.ipynb #a5dbcd15
 def _cells(file, body, where):
     "Union of block, row and column keys for each number of each cell of each block."
     for number, block in enumerate(file.blocks):
@@ -229,7 +227,7 @@ def _resolve_protocols(file, where):
         if "waits" not in raw
     }
 
-
+# %% ../../nbs/workbook/02_experiments.ipynb #b0b18ba0
 @lru_cache(64)
 def _load(slug, root):
     file, where = _read_file(slug, root), f"{slug}.toml"

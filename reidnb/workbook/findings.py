@@ -58,7 +58,7 @@ class Finding(Configuration):
         length = max(len(self.more), len(self.than))
         return list(zip(self.more * (length // len(self.more)), self.than * (length // len(self.than))))
 
-
+# %% ../../nbs/workbook/09_findings.ipynb #d688fa2c
 def read_findings(root: Path | None = None) -> list:  # of Finding
     "All findings (`ConfigurationError` names the one that does not fit)."
     path = (root or project_root()) / "data" / "findings.toml"
@@ -85,7 +85,7 @@ def _find_cell(text, finding):
         raise ConfigurationError(f"{where} needs a protocol, one of {', '.join(sorted({c.protocol for c in cells}))}")
     return slug, cells[0]
 
-
+# %% ../../nbs/workbook/09_findings.ipynb #5391ad23
 class _Numbers:
     "Documented and reproduced values of operands; each table is read once."
 
@@ -186,7 +186,7 @@ def judge_findings(
     numbers = _Numbers(preset, seeds, published)
     return [_judge_finding(f, numbers) for f in read_findings() if tables is None or f.table in tables]
 
-
+# %% ../../nbs/workbook/09_findings.ipynb #87f3ce7a
 def count_states(judged: list) -> dict:  # side → state → number
     "How many findings stand where."
     states = (HOLDS, FAILS, UNDECIDED, NOT_RUN)

@@ -82,7 +82,7 @@ def _with_start(experiment, preset, seed, name, jobs):
     jobs.setdefault(run, Job(f"first step of {name}", experiment.start, seed, run, (), needs))
     return run
 
-
+# %% ../../nbs/workbook/06_plan.ipynb #9de80449
 def plan_table(
     table: Table,
     preset: Preset,
@@ -154,7 +154,7 @@ def changed_inputs(
     data = old["data"]["fingerprint"] != data_fingerprint(job.experiment.data, preset)
     return [*changed, *(["data"] if data else [])]
 
-
+# %% ../../nbs/workbook/06_plan.ipynb #d3c25e64
 def reason(
     job: Job,
     archive: Archive,
@@ -205,11 +205,9 @@ def estimate_seconds(
     typical = {like: float(np.median(values)) for like, values in speeds.items()}
     pace = lambda job: typical.get(str(_plain(described(job.experiment)).get("model", {})), typical["any"])
     return sum(START_SECONDS + pace(job) * job_images(job, preset) for job in jobs)
-
-
 START_SECONDS = 5  # of a process, before its first step
 
-
+# %% ../../nbs/workbook/06_plan.ipynb #7d7a72ac
 def human_time(seconds: float) -> str:
     "A duration as people say it."
     if seconds != seconds:
@@ -243,7 +241,7 @@ def older_than_code(records: list) -> list:  # commits
             old.append(commit)
     return old
 
-
+# %% ../../nbs/workbook/06_plan.ipynb #155fded4
 def plan_tables(
     slugs: list,
     preset: Preset,

@@ -25,8 +25,6 @@ def drawn_scale(preset: Preset) -> Scale:
     "How much a preset draws."
     names = ("identities", "images", "test_identities", "distractors", "junk", "partial_identities", "ilids_identities")
     return Scale(**{n: getattr(preset, n) for n in names}, seed=preset.town)
-
-
 JOINT = ("market", "duke", "msmt")  # together they are the data set "joint" (001, line 120)
 
 
@@ -35,8 +33,6 @@ def members(
 ) -> tuple:
     "The data sets that a name stands for."
     return JOINT if name == "joint" else (name,)
-
-
 _fingerprints: dict = {}  # of the real data sets that this process has read, by root
 _read: dict = {}  # samples that this process has read: (name, root) → table
 
@@ -58,7 +54,7 @@ def samples_of(
         _read[name, root] = read_data(name, root)
     return _read[name, root], root
 
-
+# %% ../../nbs/workbook/04_sources.ipynb #9d1e9354
 def data_fingerprint(
     name: str,  # a data set
     preset: Preset,

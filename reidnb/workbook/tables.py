@@ -49,7 +49,7 @@ def default_processes(preset: Preset) -> int:
     "As many runs side by side as there are cores for."
     return max(1, (os.cpu_count() or 1) // preset.threads)
 
-
+# %% ../../nbs/workbook/07_tables.ipynb #8041e450
 def run_jobs(
     jobs: list,  # of Job
     preset: Preset,
