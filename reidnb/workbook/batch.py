@@ -105,7 +105,7 @@ def _link(entries, archive):
     for e in entries:
         e["after"] = [trained[e["needs"]]] if e["needs"] in trained else []
 
-# %% ../../nbs/workbook/10_batch.ipynb #4a976526
+# %% ../../nbs/workbook/10_batch.ipynb #2ed972ed
 def workflow_plan(
     planned: list,  # of PlannedTable
     preset: Preset,
@@ -151,7 +151,7 @@ def workflow_plan(
         targets=[*sorted(made), *(t["page"] for t in tables)],
     )
 
-# %% ../../nbs/workbook/10_batch.ipynb #15825e5d
+# %% ../../nbs/workbook/10_batch.ipynb #ee2e2ef7
 def _end_with_parent():
     "Leave when the batch that started this worker is gone."
     parent = os.getppid()
@@ -179,7 +179,7 @@ def _take_gpu(gpus, folder):
         return lock
     return None
 
-# %% ../../nbs/workbook/10_batch.ipynb #a5129948
+# %% ../../nbs/workbook/10_batch.ipynb #a7514bc0
 def _say_progress(total):
     "A line in the log now and then: images seen, and how long the rest may take."
     began, told, seen, before = time.monotonic(), [time.monotonic()], [0], [0]
@@ -217,7 +217,7 @@ def _do(task, plan, name):
         experiment, preset, entry["seed"], protocols, entry["name"], archive, _say_progress(job_images(job, preset))
     )
 
-# %% ../../nbs/workbook/10_batch.ipynb #99575f07
+# %% ../../nbs/workbook/10_batch.ipynb #c9e0bf29
 def work(
     words: list,  # plan.json, run or score or table, and its name
 ) -> int:  # exit code
@@ -239,7 +239,7 @@ def work(
     print("done", flush=True)
     return 0
 
-# %% ../../nbs/workbook/10_batch.ipynb #a7514bc0
+# %% ../../nbs/workbook/10_batch.ipynb #a14f7442
 def visible_gpus() -> int:
     "GPUs that the driver lists; 0 where there is no driver."
     if not shutil.which("nvidia-smi"):
@@ -247,7 +247,7 @@ def visible_gpus() -> int:
     listed = subprocess.run(["nvidia-smi", "--list-gpus"], capture_output=True, text=True)
     return sum(line.startswith("GPU ") for line in listed.stdout.splitlines())
 
-# %% ../../nbs/workbook/10_batch.ipynb #a6d748b5
+# %% ../../nbs/workbook/10_batch.ipynb #16b6f5b9
 def run_workflow(
     plan: dict,  # from `workflow_plan`
     jobs: int,  # at once
@@ -294,7 +294,7 @@ def run_workflow(
     except SystemExit as end:
         return int(end.code or 0)
 
-# %% ../../nbs/workbook/10_batch.ipynb #5972d575
+# %% ../../nbs/workbook/10_batch.ipynb #52a91196
 def left_undone(
     planned: list,  # of PlannedTable
     preset: Preset,

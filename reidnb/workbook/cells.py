@@ -34,6 +34,8 @@ class Reproduced:
     @property
     def sd(self) -> float:
         return float(np.std(list(self.values.values()), ddof=1)) if len(self.values) > 1 else math.nan
+
+
 PER_CENT = {"mAP", "R1", "R3", "R5", "R10", "mINP", "mean", "forgetting"}  # the rest keep their own unit
 
 
@@ -48,7 +50,7 @@ def _reproduced(cell, table, jobs, read):
                 interval = tuple(unit * v for v in scores["interval"][cell.metric])
     return Reproduced(values, interval)
 
-# %% ../../nbs/workbook/08_cells.ipynb #a0087aa0
+# %% ../../nbs/workbook/08_cells.ipynb #b61d7848
 def reproduce(
     table: Table,
     preset: Preset,
@@ -79,7 +81,7 @@ def reproduce(
         found[cell] = _reproduced(cell, table, jobs[cell.run], read)
     return found
 
-# %% ../../nbs/workbook/08_cells.ipynb #01561a78
+# %% ../../nbs/workbook/08_cells.ipynb #3a0f4543
 def _number(text):
     return float(text) if text else math.nan
 
@@ -103,7 +105,7 @@ def row_names(table: Table) -> dict:  # body row → English name
             names[row] = table.names[run]
     return names
 
-# %% ../../nbs/workbook/08_cells.ipynb #97c24baa
+# %% ../../nbs/workbook/08_cells.ipynb #ede716f4
 def column_groups(table: Table) -> dict:  # body column → what its metric belongs to, "" where that goes without saying
     "What stands above the metrics of a table."
     per_row: dict = {}
@@ -118,7 +120,7 @@ def column_groups(table: Table) -> dict:  # body column → what its metric belo
         groups.setdefault(cell.column, ", ".join(parts))
     return groups
 
-# %% ../../nbs/workbook/08_cells.ipynb #ede716f4
+# %% ../../nbs/workbook/08_cells.ipynb #32e061dc
 def table_frame(
     table: Table,
     preset: Preset,
@@ -156,7 +158,7 @@ def _first_number(table):
     "The first column that holds numbers: what stands before it is the label."
     return min(cell.column for cell in table.cells)
 
-# %% ../../nbs/workbook/08_cells.ipynb #0ed896c0
+# %% ../../nbs/workbook/08_cells.ipynb #0c5be5bf
 def cells_frame(table: Table, preset: Preset, seeds: tuple) -> pd.DataFrame:  # one line a number
     "A table's planned cells with their address in the documents: what is committed as cells.csv."
     frame = table_frame(table, preset, seeds)
@@ -164,7 +166,7 @@ def cells_frame(table: Table, preset: Preset, seeds: tuple) -> pd.DataFrame:  # 
     wanted = "document,line,row,column,table,label,run,protocol,metric,documented,mean,sd,seeds"
     return frame[wanted.split(",")]
 
-# %% ../../nbs/workbook/08_cells.ipynb #d11b6a8c
+# %% ../../nbs/workbook/08_cells.ipynb #eaee5d95
 def wide_frame(
     frame: pd.DataFrame,  # from `table_frame`
 ) -> pd.DataFrame:  # one row a row of the table

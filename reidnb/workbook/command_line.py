@@ -47,13 +47,13 @@ def _tables(args):
         f"{sum(t['runs'] > 0 for t in lines)} tables can run"
     )
 
-# %% ../../nbs/workbook/12_command_line.ipynb #aeff6089
+# %% ../../nbs/workbook/12_command_line.ipynb #7c706920
 def _print_json(value):
     import json
 
     print(json.dumps(value, ensure_ascii=False, indent=1))
 
-# %% ../../nbs/workbook/12_command_line.ipynb #7c706920
+# %% ../../nbs/workbook/12_command_line.ipynb #ef2e4610
 def _cells(args):
     "The notes' cells, or our numbers for the planned ones."
     import csv
@@ -88,7 +88,7 @@ def _doctor(args):
 
     print("\n".join(examine()))
 
-# %% ../../nbs/workbook/12_command_line.ipynb #ef2e4610
+# %% ../../nbs/workbook/12_command_line.ipynb #a0f4c75d
 def _audit(args):
     "Where the documents contradict themselves or their sources, and what is run."
     from reidnb.workbook.audit import audit
@@ -100,7 +100,7 @@ def _audit(args):
         print(f"{e.document}:{e.line}  says  {e.says}\n{'':9}but   {e.truth}\n{'':9}runs  {e.runs}\n")
     print(f"{len(entries)} entries")
 
-# %% ../../nbs/workbook/12_command_line.ipynb #a0f4c75d
+# %% ../../nbs/workbook/12_command_line.ipynb #bcc5f39d
 def render_table(slug, preset, seeds, published, rows="", jobs=0):
     "Execute a table's notebook and make a page of it."
     from reidnb.workbook.experiments import load_table
@@ -134,7 +134,7 @@ def _table(args):
     _print_result(table, preset, seeds, stem.with_suffix(".csv"))
     print(f"\npage   {stem.with_suffix('.html')}\ncells  {stem.with_suffix('.csv')}")
 
-# %% ../../nbs/workbook/12_command_line.ipynb #bcc5f39d
+# %% ../../nbs/workbook/12_command_line.ipynb #ccc82cc7
 def _print_result(table, preset, seeds, cells):
     "The table in the terminal, the notes' values beside ours, from the cells that its notebook wrote."
     import pandas as pd
@@ -159,7 +159,7 @@ def _cell(c):
     notes, ours = (f"{v:6.1f}" if v == v else "     –" for v in (c.documented, c.mean))
     return f"{notes} |{ours}" + (f" ± {c.sd:.1f}" if c.sd == c.sd else "")
 
-# %% ../../nbs/workbook/12_command_line.ipynb #ee276479
+# %% ../../nbs/workbook/12_command_line.ipynb #4c8f7e52
 def _planned(args):
     "The tables that were named, or all of them, with what they would run."
     from reidnb.workbook.experiments import load_table, table_slugs
@@ -187,7 +187,7 @@ def _print_planned(p, in_full):
     state = f"{p.described:4} runs {len(p.missing):4} to run" if p.described else ""
     print(f"{p.slug:24}{state:24}   {'; '.join([*why, *([waits] if waits else [])])}")
 
-# %% ../../nbs/workbook/12_command_line.ipynb #9812dccf
+# %% ../../nbs/workbook/12_command_line.ipynb #8d39a87c
 def _plan(args):
     "What would run, why, and how long it would take."
     from reidnb.workbook.plan import estimate_seconds, human_time, merged_jobs, older_than_code
@@ -228,7 +228,7 @@ def _plan(args):
             f"{sum(r.get('commit') in old for r in records)} records are older than the code (commits {', '.join(c[:7] for c in old)}); --local trains here"
         )
 
-# %% ../../nbs/workbook/12_command_line.ipynb #80b0121a
+# %% ../../nbs/workbook/12_command_line.ipynb #37f7cc46
 def _batch(args):
     "Run everything that is missing, then render the tables; a failing run does not stop the others."
     from reidnb.workbook.batch import left_undone, run_workflow, visible_gpus, workflow_plan
@@ -262,7 +262,7 @@ def _batch(args):
     )
     return 1 if code or left or unrendered else 0
 
-# %% ../../nbs/workbook/12_command_line.ipynb #4c8f7e52
+# %% ../../nbs/workbook/12_command_line.ipynb #9d64da14
 def _book(args):
     "All tables and findings of a preset on one page, from what has been run."
     from reidnb.workbook.plan import parse_seeds
@@ -281,7 +281,7 @@ def _book(args):
     write_page(stem.with_suffix(".ipynb"), stem.with_suffix(".html"))
     print(f"book   {stem.with_suffix('.html')}")
 
-# %% ../../nbs/workbook/12_command_line.ipynb #99171050
+# %% ../../nbs/workbook/12_command_line.ipynb #7e9d92e5
 def _findings(args):
     "The notes' claims, judged on their numbers and on ours."
     from reidnb.workbook.experiments import load_table
@@ -314,7 +314,7 @@ def _findings(args):
     for side, states in count_states(judged).items():
         print(f"{side:10} " + ", ".join(f"{count} {state}" for state, count in states.items()))
 
-# %% ../../nbs/workbook/12_command_line.ipynb #8d39a87c
+# %% ../../nbs/workbook/12_command_line.ipynb #759914fb
 def _data(args):
     "Draw or find a preset's data sets and count them."
     from reidnb.workbook.settings import load_preset
@@ -342,7 +342,7 @@ def _data(args):
             missing += 1
     return 1 if missing == len(DRAWN) else 0
 
-# %% ../../nbs/workbook/12_command_line.ipynb #37f7cc46
+# %% ../../nbs/workbook/12_command_line.ipynb #5cb509d9
 def _score(args):
     "Score features from any framework."
     import json
@@ -369,7 +369,7 @@ def _publish(args):
     archive = Archive(load_preset(args.preset))
     print(f"{archive.publish()} files copied to {archive.public}; commit them")
 
-# %% ../../nbs/workbook/12_command_line.ipynb #9d64da14
+# %% ../../nbs/workbook/12_command_line.ipynb #6d38abec
 def parser() -> argparse.ArgumentParser:
     "The commands and their words."
     top = argparse.ArgumentParser(
@@ -443,7 +443,7 @@ def parser() -> argparse.ArgumentParser:
     command("publish", _publish, "Copy this machine's records of seeds 0, 1 and 2 to reports/records, to be committed.")
     return top
 
-# %% ../../nbs/workbook/12_command_line.ipynb #7e9d92e5
+# %% ../../nbs/workbook/12_command_line.ipynb #1b9a25c7
 def main(
     words: list | None = None,  # default: those of the command line
 ) -> int:  # exit code

@@ -72,9 +72,11 @@ class TableFile(Configuration):
     protocols: dict[str, dict]  # name → description; keys name (in English), waits, and those of Protocol
     runs: dict[str, dict]  # name → description; keys name (in English), waits, like, and those of Experiment
     blocks: list[Block]
+
+
 METRICS = "mAP R1 R3 R5 R10 mINP mean forgetting error distance ae ae_l1 ae_l2".split()
 
-# %% ../../nbs/workbook/02_experiments.ipynb #4ad56eb7
+# %% ../../nbs/workbook/02_experiments.ipynb #7f08127f
 @dataclass(frozen=True)
 class Cell:
     "One number of a table: what the notes say and what we run for it."
@@ -86,7 +88,7 @@ class Cell:
     metric: str
     documented: str  # the number as written; "" where the notes have none
 
-# %% ../../nbs/workbook/02_experiments.ipynb #7f08127f
+# %% ../../nbs/workbook/02_experiments.ipynb #dcf51795
 @dataclass(frozen=True)
 class Table:
     "A table of the notes with everything resolved."
@@ -108,7 +110,7 @@ class Table:
         "What a cell waits for; empty when it can run."
         return self.waiting.get(cell.run) or self.waiting.get(cell.protocol) or ""
 
-# %% ../../nbs/workbook/02_experiments.ipynb #03354ea4
+# %% ../../nbs/workbook/02_experiments.ipynb #efa5d813
 def _merged(base: dict, change: dict) -> dict:
     out = dict(base)
     for key, value in change.items():
@@ -136,7 +138,7 @@ def _raw_run(name, runs, where, elsewhere, below=()):
         merged = _merged(merged, _raw_run(parent, runs, where, elsewhere, path))
     return _merged(merged, {k: v for k, v in own.items() if k not in ("like", "name")})
 
-# %% ../../nbs/workbook/02_experiments.ipynb #2105ef03
+# %% ../../nbs/workbook/02_experiments.ipynb #b5c3ccb2
 def resolve_runs(
     runs: dict,  # name → raw description
     where: str,  # file, for messages
@@ -150,7 +152,7 @@ def resolve_runs(
         if "waits" not in values
     }
 
-# %% ../../nbs/workbook/02_experiments.ipynb #d0adc355
+# %% ../../nbs/workbook/02_experiments.ipynb #5ed99709
 _NUMBER = re.compile(r"(?<![\w.])-?\d+(?:\.\d+)?")  # not the 1 of ae_l1
 
 
@@ -173,7 +175,7 @@ def _checked(key, file, at):
             raise ConfigurationError(f"{at}: {part} {said!r}{nearest(said, valid)}; expected one of {', '.join(valid)}")
     return key["run"], key["protocol"], key["metric"]
 
-# %% ../../nbs/workbook/02_experiments.ipynb #a5dbcd15
+# %% ../../nbs/workbook/02_experiments.ipynb #2d00ed65
 def _cells(file, body, where):
     "Union of block, row and column keys for each number of each cell of each block."
     for number, block in enumerate(file.blocks):
@@ -196,7 +198,7 @@ def _parse(path):
     except tomllib.TOMLDecodeError as error:
         raise ConfigurationError(f"{path.name}: {error}") from None
 
-# %% ../../nbs/workbook/02_experiments.ipynb #f49e52b3
+# %% ../../nbs/workbook/02_experiments.ipynb #0e031d6b
 def table_slugs(
     root: Path | None = None,  # the project's folder
 ) -> list:
@@ -227,7 +229,7 @@ def _resolve_protocols(file, where):
         if "waits" not in raw
     }
 
-# %% ../../nbs/workbook/02_experiments.ipynb #b0b18ba0
+# %% ../../nbs/workbook/02_experiments.ipynb #3287694b
 @lru_cache(64)
 def _load(slug, root):
     file, where = _read_file(slug, root), f"{slug}.toml"

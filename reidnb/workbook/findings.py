@@ -58,7 +58,7 @@ class Finding(Configuration):
         length = max(len(self.more), len(self.than))
         return list(zip(self.more * (length // len(self.more)), self.than * (length // len(self.than))))
 
-# %% ../../nbs/workbook/09_findings.ipynb #d688fa2c
+# %% ../../nbs/workbook/09_findings.ipynb #9c82e291
 def read_findings(root: Path | None = None) -> list:  # of Finding
     "All findings (`ConfigurationError` names the one that does not fit)."
     path = (root or project_root()) / "data" / "findings.toml"
@@ -70,7 +70,7 @@ def read_findings(root: Path | None = None) -> list:  # of Finding
         validated(Finding, e, f"{path.name}, finding {n} ({str(e.get('says'))[:40]})") for n, e in enumerate(entries, 1)
     ]
 
-# %% ../../nbs/workbook/09_findings.ipynb #c1d137d0
+# %% ../../nbs/workbook/09_findings.ipynb #433d70b3
 def _find_cell(text, finding):
     "The table and cell that an address names."
     *before, metric = text.split()
@@ -85,7 +85,7 @@ def _find_cell(text, finding):
         raise ConfigurationError(f"{where} needs a protocol, one of {', '.join(sorted({c.protocol for c in cells}))}")
     return slug, cells[0]
 
-# %% ../../nbs/workbook/09_findings.ipynb #5391ad23
+# %% ../../nbs/workbook/09_findings.ipynb #8da4a389
 class _Numbers:
     "Documented and reproduced values of operands; each table is read once."
 
@@ -113,7 +113,7 @@ class _Numbers:
         first, *rest = (look(*_find_cell(part.strip(), finding)) for part in operand.split(" - "))
         return first - sum(rest)
 
-# %% ../../nbs/workbook/09_findings.ipynb #8da4a389
+# %% ../../nbs/workbook/09_findings.ipynb #2d996d75
 HOLDS, FAILS, UNDECIDED, NOT_RUN = "holds", "fails", "undecided", "not run"
 
 
@@ -150,7 +150,7 @@ def _together(states):
             return state
     return HOLDS
 
-# %% ../../nbs/workbook/09_findings.ipynb #aae1d872
+# %% ../../nbs/workbook/09_findings.ipynb #1a0c7400
 @dataclass(frozen=True)
 class Judged:
     "A finding with its two verdicts."
@@ -186,7 +186,7 @@ def judge_findings(
     numbers = _Numbers(preset, seeds, published)
     return [_judge_finding(f, numbers) for f in read_findings() if tables is None or f.table in tables]
 
-# %% ../../nbs/workbook/09_findings.ipynb #87f3ce7a
+# %% ../../nbs/workbook/09_findings.ipynb #ee27afe9
 def count_states(judged: list) -> dict:  # side → state → number
     "How many findings stand where."
     states = (HOLDS, FAILS, UNDECIDED, NOT_RUN)

@@ -82,7 +82,7 @@ def _with_start(experiment, preset, seed, name, jobs):
     jobs.setdefault(run, Job(f"first step of {name}", experiment.start, seed, run, (), needs))
     return run
 
-# %% ../../nbs/workbook/06_plan.ipynb #9de80449
+# %% ../../nbs/workbook/06_plan.ipynb #9cb8be8e
 def plan_table(
     table: Table,
     preset: Preset,
@@ -118,12 +118,12 @@ def merged_jobs(
         merged[job.run] = replace(before if before and before.protocols else job, protocols=tuple(both))
     return list(merged.values())
 
-# %% ../../nbs/workbook/06_plan.ipynb #9cb8be8e
+# %% ../../nbs/workbook/06_plan.ipynb #cf698542
 def is_missing(job: Job, archive: Archive) -> bool:
     "Whether a run or one of its scores has yet to be made."
     return archive.read(job.run) is None or any(archive.read(scores) is None for _, scores in job.protocols)
 
-# %% ../../nbs/workbook/06_plan.ipynb #49695fb5
+# %% ../../nbs/workbook/06_plan.ipynb #f5472f73
 def _differences(old, new, prefix=""):
     "Dotted names of the entries in which two nested dicts differ."
     for key in sorted({*old, *new}):
@@ -154,7 +154,7 @@ def changed_inputs(
     data = old["data"]["fingerprint"] != data_fingerprint(job.experiment.data, preset)
     return [*changed, *(["data"] if data else [])]
 
-# %% ../../nbs/workbook/06_plan.ipynb #d3c25e64
+# %% ../../nbs/workbook/06_plan.ipynb #76309cb5
 def reason(
     job: Job,
     archive: Archive,
@@ -181,7 +181,7 @@ def _protocol_words(protocol):
         f"{k}={v}" if k != "data" else str(v) for k, v in {"data": protocol.data, **described(protocol)}.items()
     )
 
-# %% ../../nbs/workbook/06_plan.ipynb #76309cb5
+# %% ../../nbs/workbook/06_plan.ipynb #7494374e
 def job_images(job: Job, preset: Preset) -> int:
     "Training images that a run sees, for progress and estimates."
     per_epoch = 200 if not preset.steps else 0  # only the data knows; any number serves for proportions
@@ -205,9 +205,11 @@ def estimate_seconds(
     typical = {like: float(np.median(values)) for like, values in speeds.items()}
     pace = lambda job: typical.get(str(_plain(described(job.experiment)).get("model", {})), typical["any"])
     return sum(START_SECONDS + pace(job) * job_images(job, preset) for job in jobs)
+
+
 START_SECONDS = 5  # of a process, before its first step
 
-# %% ../../nbs/workbook/06_plan.ipynb #7d7a72ac
+# %% ../../nbs/workbook/06_plan.ipynb #f42f97fb
 def human_time(seconds: float) -> str:
     "A duration as people say it."
     if seconds != seconds:
@@ -220,7 +222,7 @@ def human_time(seconds: float) -> str:
         else f"{seconds / 3600:.1f} h"
     )
 
-# %% ../../nbs/workbook/06_plan.ipynb #7494374e
+# %% ../../nbs/workbook/06_plan.ipynb #e56a25f4
 @dataclass(frozen=True)
 class PlannedTable:
     "What a table would run."
@@ -241,7 +243,7 @@ def older_than_code(records: list) -> list:  # commits
             old.append(commit)
     return old
 
-# %% ../../nbs/workbook/06_plan.ipynb #155fded4
+# %% ../../nbs/workbook/06_plan.ipynb #84d58d7d
 def plan_tables(
     slugs: list,
     preset: Preset,

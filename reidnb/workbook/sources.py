@@ -25,6 +25,8 @@ def drawn_scale(preset: Preset) -> Scale:
     "How much a preset draws."
     names = ("identities", "images", "test_identities", "distractors", "junk", "partial_identities", "ilids_identities")
     return Scale(**{n: getattr(preset, n) for n in names}, seed=preset.town)
+
+
 JOINT = ("market", "duke", "msmt")  # together they are the data set "joint" (001, line 120)
 
 
@@ -33,6 +35,8 @@ def members(
 ) -> tuple:
     "The data sets that a name stands for."
     return JOINT if name == "joint" else (name,)
+
+
 _fingerprints: dict = {}  # of the real data sets that this process has read, by root
 _read: dict = {}  # samples that this process has read: (name, root) → table
 
@@ -54,7 +58,7 @@ def samples_of(
         _read[name, root] = read_data(name, root)
     return _read[name, root], root
 
-# %% ../../nbs/workbook/04_sources.ipynb #9d1e9354
+# %% ../../nbs/workbook/04_sources.ipynb #3f7a9e27
 def data_fingerprint(
     name: str,  # a data set
     preset: Preset,
@@ -69,7 +73,7 @@ def data_fingerprint(
         _fingerprints[root] = fingerprint(samples, root)
     return _fingerprints[root]
 
-# %% ../../nbs/workbook/04_sources.ipynb #3f7a9e27
+# %% ../../nbs/workbook/04_sources.ipynb #d48cc072
 def open_data(
     name: str,  # a data set
     preset: Preset,
@@ -100,7 +104,7 @@ def draw_all(
     for name in names:
         draw_data(name, Path(preset.store) / "drawn", drawn_scale(preset), jobs, progress)
 
-# %% ../../nbs/workbook/04_sources.ipynb #683571d4
+# %% ../../nbs/workbook/04_sources.ipynb #7855a669
 def batch_images(experiment: Experiment, preset: Preset) -> int:
     "Images in a batch under a preset; at least two people."
     k = experiment.batch.instances

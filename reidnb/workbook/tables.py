@@ -49,7 +49,7 @@ def default_processes(preset: Preset) -> int:
     "As many runs side by side as there are cores for."
     return max(1, (os.cpu_count() or 1) // preset.threads)
 
-# %% ../../nbs/workbook/07_tables.ipynb #8041e450
+# %% ../../nbs/workbook/07_tables.ipynb #971a0e09
 def run_jobs(
     jobs: list,  # of Job
     preset: Preset,
@@ -96,7 +96,7 @@ def run_jobs(
         bar.close()
     return failed
 
-# %% ../../nbs/workbook/07_tables.ipynb #971a0e09
+# %% ../../nbs/workbook/07_tables.ipynb #2ca75f9f
 def _listen(reports, bar, failed, finished):
     "Turn workers' reports into progress and failures until all have finished."
     while not (finished.is_set() and reports.empty()):
@@ -109,7 +109,7 @@ def _listen(reports, bar, failed, finished):
         else:
             bar.update(min(report, bar.total - bar.n))
 
-# %% ../../nbs/workbook/07_tables.ipynb #9b126a43
+# %% ../../nbs/workbook/07_tables.ipynb #74c71ab9
 def prepare_data(
     jobs: list,  # of Job
     preset: Preset,
@@ -129,7 +129,7 @@ def prepare_data(
             for name in sorted(wanted):
                 open_data(name, preset, part, bar.update)
 
-# %% ../../nbs/workbook/07_tables.ipynb #74c71ab9
+# %% ../../nbs/workbook/07_tables.ipynb #f7b1781e
 def regenerate(
     table: Table,
     preset: Preset,
