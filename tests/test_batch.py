@@ -8,7 +8,7 @@ import time
 
 import pytest
 
-from tests.test_journey import results
+from test_journey import results
 
 TABLES = ("duke-backbones", "msmt-backbones")  # ten runs with two seeds
 WORDS = ("--preset", "smoke", "--seeds", "0,1")
