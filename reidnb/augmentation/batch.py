@@ -11,6 +11,7 @@ import math
 import torch
 
 from .configuration import Augmentation
+from .contest import PatchPool, affine, jitter, paste_shift
 
 # %% ../../nbs/augmentation/00_batch.ipynb #659a2184
 MEAN, SD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of ImageNet, to which pretrained weights are used
@@ -85,11 +86,17 @@ def augment(
     images: torch.Tensor,  # (B, 3, H, W) uint8
     recipe: Augmentation,  # probabilities and sizes
     generator: torch.Generator,  # from `step_generator`
+    pool: PatchPool | None = None,  # for patches of other images
 ) -> torch.Tensor:  # (B, 3, H, W) float32, normalised
     "A training batch, ready for a network."
     pad = math.ceil(recipe.pad * images.shape[-2] / 256)
     images = flip(images, recipe.flip, generator)
     if pad:
         images = shift(images, pad, generator)
+    if recipe.patch and pool is not None:
+        images = pool(images, recipe.patch, generator)
+    for change, p in ((jitter, recipe.jitter), (affine, recipe.affine), (paste_shift, recipe.paste)):
+        if p:
+            images = change(images.float(), p, generator)
     images = normalise(images)
     return erase(images, recipe.erase, generator) if recipe.erase else images

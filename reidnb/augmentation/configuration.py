@@ -17,3 +17,7 @@ class Augmentation(Configuration):
     flip: float = Field(0.5, ge=0, le=1)  # probability of the mirror image
     pad: float = Field(10, ge=0, le=64)  # pixels at an image height of 256; scales with the image
     erase: float = Field(0.5, ge=0, le=1)  # probability of random erasing
+    jitter: float = Field(0, ge=0, le=1)  # probability of another brightness, contrast and saturation (002, line 53)
+    affine: float = Field(0, ge=0, le=1)  # probability of a small rotation, shift, scale and shear (002, line 55)
+    patch: float = Field(0, ge=0, le=1)  # probability of a patch of another image (002, line 57)
+    paste: float = Field(0, ge=0, le=1)  # probability of RandomShift: cut, shrunk, pasted on grey (002, line 76)

@@ -12,6 +12,7 @@ import torch
 from torch import nn
 from torchvision.ops import SqueezeExcitation
 
+from .attention import add_non_local
 from .backbones import ResNet, last_norm, make_backbone, residual_blocks
 from .configuration import Embedding, Size
 
@@ -105,4 +106,6 @@ def make_network(
         add_se(net)
     if model.ibn:
         {"a": add_ibn_a, "b": add_ibn_b}[model.ibn](net)
+    if model.non_local:
+        add_non_local(net)
     return net

@@ -21,6 +21,8 @@ class Embedding(Configuration):
     ibn: Literal["a", "b"] | None = None  # instance-batch normalisation, variant a or b
     last_stride: Literal[1, 2] = 1  # of the last stage; 1 keeps a finer feature map (004, line 44)
     bnneck: bool = True  # a batch norm between the metric and the identity loss (004, line 49)
+    pooling: Literal["average", "gem"] = "average"  # of the feature map; gem learns its exponent (001, line 19)
+    non_local: bool = False  # a non-local block after stages 2 and 3 (001, line 18)
 
 
 class Size(Configuration):

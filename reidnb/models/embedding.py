@@ -9,6 +9,7 @@ __all__ = ['BNNeck', 'EmbeddingNet']
 import torch
 from torch import nn
 
+from .attention import GeM
 from .blocks import make_network
 from .configuration import Embedding, Size
 
@@ -34,8 +35,10 @@ class EmbeddingNet(nn.Module):
         super().__init__()
         self.backbone = make_network(model, size)
         self.dim = self.backbone.channels
+        self.pool = GeM() if model.pooling == "gem" else None
         self.neck = BNNeck(self.dim) if model.bnneck else nn.Identity()
 
     def forward(self, images: torch.Tensor) -> dict:  # (B, 3, H, W) → {"global": (B, D), "bn": (B, D)}
-        features = self.backbone(images).mean((2, 3))
+        map = self.backbone(images)
+        features = self.pool(map) if self.pool else map.mean((2, 3))
         return {"global": features, "bn": self.neck(features)}

@@ -45,6 +45,10 @@ class Method(nn.Module, ABC):
         "Take over what another run has learnt; a method that can be a second step says how."
         raise NotImplementedError(f"{type(self).__name__} does not start from another run")
 
+    def own_optimisers(self) -> list[torch.optim.Optimizer]:
+        "Optimisers of parameters that the schedule leaves alone, e.g. class centres; they step after the main one."
+        return []
+
     def weights(self) -> dict[str, float]:
         "Factors in force, for the history."
         return {}
@@ -81,7 +85,9 @@ class Training:
         # channels last: a third faster on a CPU, and what half precision wants on a GPU
         self.method = method.to(plan.device).to(memory_format=torch.channels_last)
         self.plan, self.step, self.resumed_at = plan, 0, 0
-        trained = [p for p in method.parameters() if p.requires_grad]
+        self.own = method.own_optimisers()
+        owned = {id(p) for optimiser in self.own for group in optimiser.param_groups for p in group["params"]}
+        trained = [p for p in method.parameters() if p.requires_grad and id(p) not in owned]
         self.optimiser = torch.optim.Adam(trained, plan.base_rate, weight_decay=plan.optimiser.weight_decay)
         ema = plan.optimiser.ema
         self.average = AveragedModel(method, multi_avg_fn=get_ema_multi_avg_fn(ema)) if ema is not None else None
@@ -97,6 +103,8 @@ class Training:
             **prefixed(self.method.state_dict(), "model"),
             **prefixed(optimiser_tensors(self.optimiser), "optimiser"),
         }
+        for number, optimiser in enumerate(self.own):
+            tensors |= prefixed(optimiser_tensors(optimiser), f"own{number}")
         if self.average:
             tensors |= prefixed(self.average.state_dict(), "average")
         save_tensors(self.path, tensors, run=self.plan.run, step=self.step, history=self.history)
@@ -108,6 +116,8 @@ class Training:
         tensors, about = load_tensors(self.path, run=self.plan.run)
         self.method.load_state_dict(unprefixed(tensors, "model"))
         restore_optimiser(self.optimiser, unprefixed(tensors, "optimiser"))
+        for number, optimiser in enumerate(self.own):
+            restore_optimiser(optimiser, unprefixed(tensors, f"own{number}"))
         if self.average:
             self.average.load_state_dict(unprefixed(tensors, "average"))
         self.step, self.resumed_at, self.history = about["step"], about["step"], about["history"]
@@ -135,19 +145,23 @@ def _check_finite(losses, batch, step, path):
 def _update(training: Training, batch: dict) -> dict:
     "One optimiser step; returns the losses as numbers."
     plan, method = training.plan, training.method
-    rate = plan.base_rate * rate_at(plan.schedule, plan.epoch(training.step))
+    epoch = plan.epoch(training.step)
+    rate = plan.base_rate * rate_at(plan.schedule, epoch)
     for group in training.optimiser.param_groups:
         group["lr"] = rate
     batch = {k: v.to(plan.device, non_blocking=True) if isinstance(v, torch.Tensor) else v for k, v in batch.items()}
+    batch["epoch"] = epoch
     with torch.autocast(plan.device, torch.bfloat16) if plan.half else contextlib.nullcontext():
         losses = method.losses(batch)
         total = method.total(losses)
     numbers = _check_finite({**losses, "total": total}, batch, training.step, training.path)
-    training.optimiser.zero_grad(set_to_none=True)
+    for optimiser in (training.optimiser, *training.own):
+        optimiser.zero_grad(set_to_none=True)
     total.backward()
     norm = nn.utils.clip_grad_norm_(method.parameters(), plan.optimiser.clip or math.inf)
     _check_finite({"norm of the gradient": norm}, batch, training.step, training.path)
-    training.optimiser.step()
+    for optimiser in (training.optimiser, *training.own):
+        optimiser.step()
     return {
         "step": training.step,
         "rate": rate,

@@ -42,9 +42,10 @@ def _tables(args):
             f"{t['table']:24} {t['document']}:{t['line']:<4} {t['rows']:3} rows {t['cells']:4} cells   {state:22} {t['title']}"
         )
     notes = documented_tables()
+    of_notes = [t for t in lines if t["table"] in notes]
     print(
-        f"{len(notes)} tables, {sum(len(t.body) for t in notes.values())} rows, {sum(t['cells'] for t in lines)} cells planned, "
-        f"{sum(t['runs'] > 0 for t in lines)} tables can run"
+        f"{len(notes)} tables, {sum(len(t.body) for t in notes.values())} rows, {sum(t['cells'] for t in of_notes)} cells planned, "
+        f"{sum(t['runs'] > 0 for t in of_notes)} tables can run; {len(lines) - len(of_notes)} tables of our own"
     )
 
 # %% ../../nbs/workbook/12_command_line.ipynb #7c706920
@@ -58,7 +59,7 @@ def _cells(args):
     "The notes' cells, or our numbers for the planned ones."
     import csv
 
-    from reidnb.workbook.documents import documented_cells
+    from reidnb.workbook.documents import documented_cells, documented_tables, own_tables
 
     if args.documented:
         cells = list(documented_cells())
@@ -79,7 +80,8 @@ def _cells(args):
     from reidnb.workbook.plan import parse_seeds
 
     preset, seeds = load_preset(args.preset), parse_seeds(args.seeds)
-    frame = pd.concat([cells_frame(load_table(slug), preset, seeds) for slug in table_slugs()])
+    chosen = own_tables() if args.own else documented_tables()
+    frame = pd.concat([cells_frame(load_table(slug), preset, seeds) for slug in table_slugs() if slug in chosen])
     print(frame.to_csv(index=False, lineterminator="\n") if args.csv else frame.to_string(index=False), end="")
 
 
@@ -394,6 +396,9 @@ def parser() -> argparse.ArgumentParser:
     tables.add_argument("--json", action="store_true", help="for a script")
     cells = command("cells", _cells, "Our numbers for the planned cells, or what the notes say (--documented).")
     cells.add_argument("--documented", action="store_true", help="what the notes say: document,line,row,column,text")
+    cells.add_argument(
+        "--own", action="store_true", help="our own tables instead, where the notes have a picture or a to-do"
+    )
     cells.add_argument("--csv", action="store_true", help="as CSV, with the address of each cell in the documents")
     cells.add_argument("--seeds", default="0,1,2", help="seeds with commas between them (default 0,1,2)")
     command("doctor", _doctor, "What is installed, what was found, and what each preset can run.", preset="")

@@ -22,7 +22,7 @@ from ..evaluation.configuration import Protocol
 from ..losses.configuration import Objective
 from ..models.configuration import Embedding
 from ..training.configuration import Optimiser, Schedule
-from .documents import DocumentedTable, documented_table, documented_tables, plain_text
+from .documents import DocumentedTable, documented_table, documented_tables, own_tables, plain_text
 from .settings import project_root
 
 # %% ../../nbs/workbook/02_experiments.ipynb #2004172f
@@ -31,6 +31,7 @@ class Batch(Configuration):
 
     images: int = Field(64, ge=4)  # P*K
     instances: int = Field(4, ge=2)  # K
+    balanced: bool = False  # singletons dropped, small identities doubled at random (002, line 23)
 
 
 class Experiment(Configuration):
@@ -39,6 +40,7 @@ class Experiment(Configuration):
     method: Literal["supervised"] = "supervised"
     data: Literal["market", "duke", "msmt", "joint"] = "market"  # joint: the three together, people kept apart
     repetition: int = Field(0, ge=0, le=99)  # the same description once more, with other random numbers
+    image_scale: tuple[float, float] = (1.0, 1.0)  # height and width against the preset's, in training and test
     start: "Experiment | None" = None  # the run whose weights this one starts from; in TOML its name
     batch: Batch = Batch()
     augmentation: Augmentation = Augmentation()
@@ -204,8 +206,7 @@ def table_slugs(
 ) -> list:
     "Slugs of all tables that have a plan: the notes' in their order, then our own."
     planned = {p.stem for p in ((root or project_root()) / "data" / "experiments").glob("*.toml")}
-    notes = [slug for slug in documented_tables(root) if slug in planned]
-    return notes + sorted(planned - set(notes))
+    return [slug for slug in (*documented_tables(root), *own_tables(root)) if slug in planned]
 
 
 def _read_file(slug, root):

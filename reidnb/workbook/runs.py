@@ -33,6 +33,7 @@ from .settings import Preset
 from reidnb.workbook.sources import (
     batch_images,
     data_fingerprint,
+    image_size,
     members,
     open_data,
     run_address,
@@ -67,6 +68,7 @@ def make_method(experiment: Experiment, preset: Preset, classes: int, seed: int)
         experiment.augmentation,
         classes,
         seed,
+        image_size(preset, experiment.image_scale),
     )
 
 # %% ../../nbs/workbook/05_runs.ipynb #ed7eefbe
@@ -81,9 +83,10 @@ def train(
 ) -> tuple:  # `Training`, `PKBatches`
     "Train an experiment to its end, from its checkpoint if there is one."
     make_deterministic(preset.threads)
-    images, device = open_data(experiment.data, preset, "train"), choose_device(preset)
+    images, device = open_data(experiment.data, preset, "train", None, experiment.image_scale), choose_device(preset)
     seed += 1000 * experiment.repetition
-    batches = PKBatches(images, batch_images(experiment, preset), experiment.batch.instances, seed)
+    pk = experiment.batch
+    batches = PKBatches(images, batch_images(experiment, preset), pk.instances, seed, pk.balanced)
     plan = Plan(
         steps=total_steps(experiment, preset, batches.per_epoch),
         base_rate=preset.learning_rate,
@@ -184,7 +187,8 @@ def score(
     if scores := archive.read(identity):
         return scores
     make_deterministic(preset.threads)
-    began, images = time.perf_counter(), open_data(protocol.data, preset, "test")
+    began = time.perf_counter()
+    images = open_data(protocol.data, preset, "test", None, experiment.image_scale)
     found = evaluate(load_trained(record, experiment, preset, archive), images, protocol, choose_device(preset))
     values = dict(mAP=found.ap, R1=np.where(found.first > 0, found.first == 1, np.nan))
     content = dict(

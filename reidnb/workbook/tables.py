@@ -116,8 +116,9 @@ def prepare_data(
     parallel: int,
 ):
     "Draw and decode what the jobs need, before they start, once."
-    trained, tested = {j.experiment.data for j in jobs}, {p.data for j in jobs for p, _ in j.protocols}
-    names = sorted({member for name in trained | tested for member in members(name)})
+    trained = {(j.experiment.data, j.experiment.image_scale) for j in jobs}
+    tested = {(p.data, j.experiment.image_scale) for j in jobs for p, _ in j.protocols}
+    names = sorted({member for name, _ in trained | tested for member in members(name)})
     if preset.data == "drawn":
         folder, scale = Path(preset.store) / "drawn", drawn_scale(preset)
         missing = [name for name in names if not is_drawn(drawn_root(name, folder, scale))]
@@ -126,8 +127,8 @@ def prepare_data(
                 draw_all(preset, tuple(missing), parallel, bar.update)
     with tqdm(desc="decoding", unit=" images", leave=False) as bar:
         for part, wanted in (("train", trained), ("test", tested)):
-            for name in sorted(wanted):
-                open_data(name, preset, part, bar.update)
+            for name, scale in sorted(wanted):
+                open_data(name, preset, part, bar.update, scale)
 
 # %% ../../nbs/workbook/07_tables.ipynb #f7b1781e
 def regenerate(
