@@ -49,7 +49,7 @@ def evaluate(
     features = embed(model, store, np.concatenate([query, gallery]), device, progress=progress)
     pids, camids = s["pid"].to_numpy(), s["camid"].to_numpy()
     labels = pids[query], pids[gallery], camids[query], camids[gallery]
-    q, g = features[: len(query)], features[len(query) :]
+    q, g, on = features[: len(query)], features[len(query) :], None if device == "cpu" else device
     if protocol.rerank:
-        return rank_distances(rerank(q, g, protocol.distance), *labels)
-    return rank_scores(q, g, *labels, protocol.distance)
+        return rank_distances(rerank(q, g, protocol.distance, device=on), *labels)
+    return rank_scores(q, g, *labels, protocol.distance, device=on)

@@ -4,6 +4,10 @@
 
 The peers are restated plainly: a full argsort per query with compiled loops (what fast-reid's and torchreid's extensions do), and
 layumi's k-reciprocal re-ranking with argpartition on full matrices. `--peers` runs the slow one too (about a minute, 8 GB).
+`--fastreid FOLDER` measures fast-reid itself: its compiled evaluation and its Jaccard distance on faiss (with faiss-cpu installed). The folder is made outside the project:
+
+    pip download --no-deps fastreid==1.4.0 && unzip fastreid-1.4.0-*.whl
+    (cd fastreid/evaluation/rank_cylib && python setup.py build_ext --inplace)     # wants cython and a C compiler
 """
 
 import argparse
@@ -84,6 +88,41 @@ def peer_rerank(qg, qq, gg, k1=20, k2=6, lam=0.3):
     return (out * (1 - lam) + d * lam)[:, q:]
 
 
+def fastreid_pieces(folder):
+    "fast-reid's compiled evaluation and its Jaccard distance, from an unpacked package, without importing the rest of it."
+    import importlib
+    import sys
+    import types
+
+    sys.path.insert(0, os.path.join(folder, "evaluation", "rank_cylib"))
+    package = types.ModuleType("fastreid_utils")
+    package.__path__ = [os.path.join(folder, "utils")]
+    sys.modules["fastreid_utils"] = package
+    return importlib.import_module("rank_cy").evaluate_cy, importlib.import_module("fastreid_utils.compute_dist")
+
+
+def against_fastreid(folder, q, g, who, distances, given, ranked):
+    "Ratios to fast-reid's own code, in this run."
+    evaluate, dist = fastreid_pieces(folder)
+    call = lambda: evaluate(
+        distances, *(who[k] for k in ("query_pids", "gallery_pids", "query_camids", "gallery_camids")), 50
+    )
+    slow = best(call, 1)
+    print(f"fast-reid's compiled evaluation given distances {slow:.2f} s = {slow / given:.0f} x")
+    import torch
+
+    torch.set_num_threads(1)
+    x = torch.from_numpy(np.concatenate([q, g]))
+    x = torch.nn.functional.normalize(x)
+    before = peak_memory()
+    began = time.perf_counter()
+    dist.compute_jaccard_distance(x, search_option=3)
+    slow = time.perf_counter() - began
+    print(
+        f"fast-reid's Jaccard distance on faiss {slow:.1f} s = {slow / ranked:.1f} x re-ranking from features; peak {peak_memory():.0f} MB (before it {before:.0f})"
+    )
+
+
 def drawn_features(queries, gallery, dim):
     "Features of about 27 images a person with the spread of a trained model."
     rng = np.random.default_rng(0)
@@ -101,6 +140,7 @@ def main():
     parser.add_argument("--gallery", type=int, default=15913)
     parser.add_argument("--dim", type=int, default=256)
     parser.add_argument("--features", help="an .npz as for 'reidnb score'; default drawn at random")
+    parser.add_argument("--fastreid", help="folder of an unpacked fastreid package, with its extension built")
     parser.add_argument("--peers", action="store_true", help="the slow re-ranking peer too")
     args = parser.parse_args()
     data = dict(np.load(args.features)) if args.features else drawn_features(args.queries, args.gallery, args.dim)
@@ -141,6 +181,8 @@ def main():
     assert abs(peer() - ours) < 1e-5
     slow = best(peer, 1)
     print(f"evaluation given distances {given:.3f} s; argsort and compiled loops {slow:.2f} s = {slow / given:.0f} x")
+    if args.fastreid:
+        against_fastreid(args.fastreid, q, g, who, distances, given, ranked)
     if args.peers:
         x = np.concatenate([q, g])
         x = x / np.linalg.norm(x, axis=1, keepdims=True)
