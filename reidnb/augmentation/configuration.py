@@ -17,6 +17,13 @@ class Augmentation(Configuration):
     flip: float = Field(0.5, ge=0, le=1)  # probability of the mirror image
     pad: float = Field(10, ge=0, le=64)  # pixels at an image height of 256; scales with the image
     erase: float = Field(0.5, ge=0, le=1)  # probability of random erasing
+    occlude: float = Field(0, ge=0, le=1)  # probability of a lower body occluded from a random height on (000, line 30)
+    stretch: float = Field(
+        0, ge=0, le=1
+    )  # probability of a lower part cut off and the rest stretched to the frame (000, line 69)
+    vary: tuple[float, float] | None = (
+        None  # least and largest size of the input in each axis, one draw a batch (000, line 224)
+    )
     jitter: float = Field(0, ge=0, le=1)  # probability of another brightness, contrast and saturation (002, line 53)
     affine: float = Field(0, ge=0, le=1)  # probability of a small rotation, shift, scale and shear (002, line 55)
     patch: float = Field(0, ge=0, le=1)  # probability of a patch of another image (002, line 57)

@@ -15,18 +15,22 @@ import numpy as np
 import pandas as pd
 from PIL import Image
 
+from ..configuration import identity
 from .samples import DataError
+from .views import STRETCHED, View, fit_image
 from ..files import write_atomically
 
 # %% ../../nbs/data/06_images.ipynb #e03f66da
 def decode(
     path: str | os.PathLike,  # image file
     size: tuple,  # (height, width)
-) -> np.ndarray:  # (height, width, 3) uint8
-    "Read one image and resize it; a broken file is an error that names it."
+    view: View = STRETCHED,  # how it is cut and fitted
+    query: bool = True,  # whether it is a query, for cuts of queries alone
+) -> tuple:  # (height, width, 3) uint8, box of the image in the frame
+    "Read one image and fit it into its frame; a broken file is an error that names it."
     try:
         with Image.open(path) as image:
-            return np.asarray(image.convert("RGB").resize(size[::-1], Image.Resampling.BILINEAR))
+            return fit_image(image.convert("RGB"), size, view, str(path), query)
     except FileNotFoundError:
         raise DataError(f"{path}: no such image; the data set changed since it was listed") from None
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
@@ -35,16 +39,18 @@ def decode(
         ) from None
 
 # %% ../../nbs/data/06_images.ipynb #31ae4fc2
-def _write_images(file, paths, size, progress):
+def _write_images(file, jobs, size, view, progress):  # jobs: (path, whether it is a query)
     "Write decoded images one after the other as one array: a full disk is then an error, not a crash of the mapping."
-    header = dict(descr="|u1", fortran_order=False, shape=(len(paths), *size, 3))
+    header, boxes = dict(descr="|u1", fortran_order=False, shape=(len(jobs), *size, 3)), []
     np.lib.format.write_array_header_1_0(file, header)
     with ThreadPoolExecutor() as pool:  # PIL releases the interpreter lock while it decodes
-        for start in range(0, len(paths), 512):
-            for image in pool.map(lambda path: decode(path, size), paths[start : start + 512]):
+        for start in range(0, len(jobs), 512):
+            for image, box in pool.map(lambda job: decode(job[0], size, view, job[1]), jobs[start : start + 512]):
                 file.write(image.tobytes())
+                boxes.append(box)
                 if progress:
                     progress(1)
+    return boxes
 
 # %% ../../nbs/data/06_images.ipynb #3b1108d1
 class ImageStore:
@@ -57,20 +63,46 @@ class ImageStore:
         folder: str | os.PathLike,  # cache folder
         fingerprint: str,  # of the data; with the size it names the file
         progress=None,  # called with the number of images decoded since the last call
+        view: View = STRETCHED,  # how images are cut and fitted
     ):
-        self.samples, self.size = samples.reset_index(drop=True), tuple(size)
+        self.samples, self.size, self.view = samples.reset_index(drop=True), tuple(size), view
         rows = hashlib.blake2b("\n".join(Path(p).name for p in samples["path"]).encode(), digest_size=4).hexdigest()
-        self.path = Path(folder) / f"{fingerprint}-{rows}-{size[0]}x{size[1]}.npy"
+        seen = "" if view == STRETCHED else f"-{identity(view, digest_size=4)}"
+        self.path = Path(folder) / f"{fingerprint}-{rows}-{size[0]}x{size[1]}{seen}.npy"
         self._array: np.ndarray | None = None
         if not self.path.exists():
             self._fill(progress)
 
     def _fill(self, progress):
-        def write(unfinished):
-            with open(unfinished, "wb") as file:
-                _write_images(file, list(self.samples["path"]), self.size, progress)
+        boxes: list = []
 
+        def write(unfinished):
+            jobs = list(zip(self.samples["path"], self.samples["split"] == "query"))
+            with open(unfinished, "wb") as file:
+                boxes.extend(_write_images(file, jobs, self.size, self.view, progress))
+
+        def write_boxes(unfinished):
+            with open(unfinished, "wb") as file:
+                np.save(file, np.array(boxes, np.int32))
+
+        if self.view.fit != "pad":
+            write_atomically(self.path, write)
+            return
+        images, self.path = self.path, self.path.with_suffix(".part")
         write_atomically(self.path, write)
+        write_atomically(images.with_suffix(".boxes.npy"), write_boxes)  # images last: their existence means finished
+        os.replace(self.path, images)
+        self.path = images
+
+    def visible(self, rows) -> np.ndarray:  # (n, 1, H, W) float32
+        "1 where a row's image stands in its frame, 0 where the frame was padded."
+        mask = np.ones((len(rows), 1, *self.size), np.float32)
+        if self.view.fit == "pad":
+            boxes = np.load(self.path.with_suffix(".boxes.npy"))[rows]
+            for one, (top, left, bottom, right) in zip(mask[:, 0], boxes):
+                one[:] = 0
+                one[top:bottom, left:right] = 1
+        return mask
 
     def __len__(self):
         return len(self.samples)

@@ -9,6 +9,7 @@ __all__ = ['Protocol']
 from typing import Literal
 
 from ..configuration import Configuration
+from ..data.views import STRETCHED, View
 
 
 class Protocol(Configuration):
@@ -16,4 +17,8 @@ class Protocol(Configuration):
 
     data: Literal["market", "duke", "msmt", "partial_reid", "partial_ilids"] = "market"
     distance: Literal["cosine", "euclidean"] = "cosine"  # cosine behind the neck, as in 004, line 50
+    view: View = STRETCHED  # how images are cut and fitted
+    mask: bool = False  # the network is told which part of a padded frame is image (000, line 55)
+    scale: tuple[float, float] = (1.0, 1.0)  # height and width of the input against the run's
+    follow: bool = False  # the taps of all convolutions spread by the same scale (000, line 265)
     rerank: bool = False  # k-reciprocal re-ranking with k1 = 20, k2 = 6, 0.3 (001, line 88; 002, line 228)

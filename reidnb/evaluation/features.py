@@ -69,7 +69,9 @@ def read_ensemble(
     for path, other in zip(paths[1:], rest):
         for name in ("pids", "camids", "split"):
             if not np.array_equal(first[name], other[name]):
-                raise DataError(f"{path}: {name} differ from those of {paths[0]}; an ensemble needs the same images in the same order")
+                raise DataError(
+                    f"{path}: {name} differ from those of {paths[0]}; an ensemble needs the same images in the same order"
+                )
     return dict(first, features=joined_features([data["features"] for data in (first, *rest)])) if rest else first
 
 

@@ -18,19 +18,24 @@ from .reranking import rerank
 # %% ../../nbs/evaluation/03_protocols.ipynb #25313184
 @torch.inference_mode()
 def embed(
-    model,  # has `embed(images) -> (B, D)`
+    model,  # has `embed(images) -> (B, D)`; takes `visible` and `taps` where a protocol asks for them
     store: ImageStore,  # decoded images
     rows: np.ndarray,  # which of them
     device: str = "cpu",
     batch: int = 256,  # images at a time
     progress=None,  # called with the number of images embedded since the last call
+    taps: tuple | None = None,  # (y, x) spacing of the taps of all convolutions
+    mask: bool = False,  # tell the network where the image stands in its frame
 ) -> np.ndarray:  # (len(rows), D) float32
     "Features of some images."
     model.eval()
     parts = []
     for start in range(0, len(rows), batch):
-        images = torch.from_numpy(store[rows[start : start + batch]]).permute(0, 3, 1, 2).to(device)
-        parts.append(model.embed(normalise(images)).float().cpu().numpy())
+        some = rows[start : start + batch]
+        images = torch.from_numpy(store[some]).permute(0, 3, 1, 2).to(device)
+        told = {"visible": torch.from_numpy(store.visible(some)).to(device)} if mask else {}
+        told |= {"taps": torch.tensor(taps, device=device).expand(len(images), 2)} if taps else {}
+        parts.append(model.embed(normalise(images), **told).float().cpu().numpy())
         if progress:
             progress(len(images))
     return np.concatenate(parts)
@@ -46,7 +51,8 @@ def evaluate(
     "Test a model."
     s = store.samples
     query, gallery = (np.flatnonzero((s["split"] == split) & (s["pid"] != -1)) for split in ("query", "gallery"))
-    features = embed(model, store, np.concatenate([query, gallery]), device, progress=progress)
+    taps = protocol.scale if protocol.follow else None
+    features = embed(model, store, np.concatenate([query, gallery]), device, 256, progress, taps, protocol.mask)
     pids, camids = s["pid"].to_numpy(), s["camid"].to_numpy()
     labels = pids[query], pids[gallery], camids[query], camids[gallery]
     q, g, on = features[: len(query)], features[len(query) :], None if device == "cpu" else device

@@ -268,7 +268,9 @@ def joined_features(
     "One feature matrix whose cosine distance is the mean of the models' cosine distances (`DataError` when images differ in number)."
     counts = {len(features) for features in models}
     if len(counts) != 1:
-        raise DataError(f"ensemble: the models have features of {sorted(counts)} images; expected the same images in the same order")
+        raise DataError(
+            f"ensemble: the models have features of {sorted(counts)} images; expected the same images in the same order"
+        )
     return np.hstack([unit(features) for features in models])
 
 

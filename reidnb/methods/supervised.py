@@ -12,6 +12,7 @@ from torch import nn
 from ..augmentation.batch import augment, step_generator
 from ..augmentation.configuration import Augmentation
 from ..augmentation.contest import PatchPool
+from ..augmentation.partial import occlude, stretch, vary_size
 from ..configuration import ConfigurationError
 from ..losses.center import CenterLoss
 from ..losses.circle import circle_loss
@@ -91,8 +92,10 @@ class Supervised(Method):
 
     def losses(self, batch: dict) -> dict:  # name -> scalar
         "The losses of a batch from `PKBatches`."
-        images = augment(batch["image"], self.augmentation, step_generator(self.seed, batch["step"]), self.pool)
-        features, found, labels = self.net(images), {}, batch["label"]
+        generator, recipe = step_generator(self.seed, batch["step"]), self.augmentation
+        images = augment(batch["image"], recipe, generator, self.pool)
+        images, told = self._partial(images, recipe, generator)
+        features, found, labels = self.net(images, **told), {}, batch["label"]
         if self.classifier is not None:
             found["identity"] = self.classifier(features["bn"], labels)
         compared = features["global"].float()  # distances in full precision
@@ -101,6 +104,19 @@ class Supervised(Method):
         if self.center is not None:
             found["center"] = self.center(compared, labels)
         return found
+
+    def _partial(self, images, recipe, generator):
+        "Occluded, stretched or of another size; and what the network is told of it."
+        told = {}
+        if recipe.occlude:
+            images, told["visible"] = occlude(images, recipe.occlude, generator)
+        if recipe.stretch:
+            images, _ = stretch(images, recipe.stretch, generator)
+        if recipe.vary:
+            images, factors = vary_size(images, recipe.vary, generator)
+            if self.net.spacing is not None:
+                told["taps"] = torch.tensor(factors, device=images.device).expand(len(images), 2)
+        return images, told
 
     def own_optimisers(self) -> list:
         "The centres' own descent, on their loss without its weight."
@@ -126,6 +142,6 @@ class Supervised(Method):
             )
         self.net.load_state_dict(net)
 
-    def embed(self, images: torch.Tensor) -> torch.Tensor:  # (B, 3, H, W) normalised → (B, D)
-        "The vector that is compared at test."
-        return self.net(images)["bn"]
+    def embed(self, images: torch.Tensor, visible=None, taps=None) -> torch.Tensor:  # (B, 3, H, W) normalised → (B, D)
+        "The vector that is compared at test; a protocol may say what is visible, or how far taps are apart."
+        return self.net(images, visible, taps)["bn"]

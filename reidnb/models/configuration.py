@@ -22,6 +22,16 @@ class Embedding(Configuration):
     last_stride: Literal[1, 2] = 1  # of the last stage; 1 keeps a finer feature map (004, line 44)
     bnneck: bool = True  # a batch norm between the metric and the identity loss (004, line 49)
     pooling: Literal["average", "gem"] = "average"  # of the feature map; gem learns its exponent (001, line 19)
+    padding: Literal["zeros", "bias", "masked"] = (
+        "zeros"  # what convolutions read beyond the edge, or where a mask hides (000, lines 29 and 52)
+    )
+    kernels: Literal["fixed", "affine"] = "fixed"  # affine: taps spread as the input was scaled (000, line 64)
+    stem_pool: Literal["max", "convolution"] = (
+        "max"  # max-pool of the stem, or a 3 × 3 convolution in its place (000, line 235)
+    )
+    downsampling: Literal["stride", "max"] = (
+        "stride"  # of stages 2 and 3: strided convolutions, or max-pools (000, line 237)
+    )
     non_local: bool = False  # a non-local block after stages 2 and 3 (001, line 18)
 
 

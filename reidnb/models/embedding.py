@@ -9,9 +9,11 @@ __all__ = ['BNNeck', 'EmbeddingNet']
 import torch
 from torch import nn
 
+from .affine import make_affine
 from .attention import GeM
 from .blocks import make_network
 from .configuration import Embedding, Size
+from .padding import mask_padding, pad_with_bias
 
 # %% ../../nbs/models/03_embedding.ipynb #b8d07c0c
 class BNNeck(nn.BatchNorm1d):
@@ -33,12 +35,33 @@ class EmbeddingNet(nn.Module):
         size: Size,  # how large
     ):
         super().__init__()
-        self.backbone = make_network(model, size)
+        self.backbone, self.bias_padded = make_network(model, size), model.padding == "bias"
+        self.spacing = make_affine(self.backbone) if model.kernels == "affine" else None
+        self.visible = mask_padding(self.backbone) if model.padding == "masked" else None
+        if self.bias_padded:
+            pad_with_bias(self.backbone)
         self.dim = self.backbone.channels
         self.pool = GeM() if model.pooling == "gem" else None
         self.neck = BNNeck(self.dim) if model.bnneck else nn.Identity()
 
-    def forward(self, images: torch.Tensor) -> dict:  # (B, 3, H, W) → {"global": (B, D), "bn": (B, D)}
-        map = self.backbone(images)
+    def feature_map(
+        self,
+        images: torch.Tensor,  # (B, 3, H, W)
+        visible: torch.Tensor | None = None,  # (B, 1, H, W), 1 where something is to be seen
+        taps: torch.Tensor | None = None,  # (B, 2) spacing of the taps in y and x; makes a plain network affine
+    ) -> torch.Tensor:  # (B, C, H', W')
+        "The backbone's output under a mask or a spacing."
+        if taps is not None and self.spacing is None:
+            self.spacing = make_affine(self.backbone)
+        if self.spacing is not None:
+            self.spacing.taps = taps
+        if self.visible is not None:
+            self.visible.mask = visible
+        if not self.bias_padded:
+            return self.backbone(images)
+        return self.backbone(torch.cat([images, torch.zeros_like(images[:1])]))[:-1]
+
+    def forward(self, images: torch.Tensor, visible=None, taps=None) -> dict:  # → {"global": (B, D), "bn": (B, D)}
+        map = self.feature_map(images, visible, taps)
         features = self.pool(map) if self.pool else map.mean((2, 3))
         return {"global": features, "bn": self.neck(features)}

@@ -441,10 +441,15 @@ def parser() -> argparse.ArgumentParser:
     scores = command(
         "score", _score, "Score features from any framework: an .npz with features, pids, camids and split.", preset=""
     )
-    scores.add_argument("features", nargs="+", help="the .npz file; several are an ensemble by the sum of cosine distances")
+    scores.add_argument(
+        "features", nargs="+", help="the .npz file; several are an ensemble by the sum of cosine distances"
+    )
     scores.add_argument("--metric", choices=("cosine", "euclidean"), default="cosine", help="distance (default cosine)")
     scores.add_argument("--rerank", action="store_true", help="k-reciprocal re-ranking first (20, 6, 0.3)")
-    scores.add_argument("--device", help="torch's name of a device that computes the distances, e.g. cuda (default: numpy on the processor)")
+    scores.add_argument(
+        "--device",
+        help="torch's name of a device that computes the distances, e.g. cuda (default: numpy on the processor)",
+    )
     scores.add_argument("--json", action="store_true", help="one JSON object, fractions instead of per cent")
     command("publish", _publish, "Copy this machine's records of seeds 0, 1 and 2 to reports/records, to be committed.")
     return top

@@ -38,7 +38,9 @@ from reidnb.workbook.sources import (
     open_data,
     run_address,
     samples_of,
+    testing_scale,
     total_steps,
+    training_scale,
 )
 
 # %% ../../nbs/workbook/05_runs.ipynb #35343534
@@ -68,7 +70,7 @@ def make_method(experiment: Experiment, preset: Preset, classes: int, seed: int)
         experiment.augmentation,
         classes,
         seed,
-        image_size(preset, experiment.image_scale),
+        image_size(preset, training_scale(experiment)),
     )
 
 # %% ../../nbs/workbook/05_runs.ipynb #ed7eefbe
@@ -83,7 +85,10 @@ def train(
 ) -> tuple:  # `Training`, `PKBatches`
     "Train an experiment to its end, from its checkpoint if there is one."
     make_deterministic(preset.threads)
-    images, device = open_data(experiment.data, preset, "train", None, experiment.image_scale), choose_device(preset)
+    images, device = (
+        open_data(experiment.data, preset, "train", None, training_scale(experiment)),
+        choose_device(preset),
+    )
     seed += 1000 * experiment.repetition
     pk = experiment.batch
     batches = PKBatches(images, batch_images(experiment, preset), pk.instances, seed, pk.balanced)
@@ -188,7 +193,7 @@ def score(
         return scores
     make_deterministic(preset.threads)
     began = time.perf_counter()
-    images = open_data(protocol.data, preset, "test", None, experiment.image_scale)
+    images = open_data(protocol.data, preset, "test", None, testing_scale(experiment, protocol), protocol.view)
     found = evaluate(load_trained(record, experiment, preset, archive), images, protocol, choose_device(preset))
     values = dict(mAP=found.ap, R1=np.where(found.first > 0, found.first == 1, np.nan))
     content = dict(

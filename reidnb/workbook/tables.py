@@ -21,7 +21,8 @@ from .experiments import Table
 from .plan import estimate_seconds, human_time, is_missing, job_images, plan_table
 from .records import Archive
 from .settings import Preset
-from .sources import draw_all, drawn_scale, members, open_data
+from ..data.views import STRETCHED
+from .sources import draw_all, drawn_scale, members, open_data, testing_scale, training_scale
 
 # %% ../../nbs/workbook/07_tables.ipynb #3760b1d2
 def _work(job, preset, published, reports):
@@ -116,9 +117,9 @@ def prepare_data(
     parallel: int,
 ):
     "Draw and decode what the jobs need, before they start, once."
-    trained = {(j.experiment.data, j.experiment.image_scale) for j in jobs}
-    tested = {(p.data, j.experiment.image_scale) for j in jobs for p, _ in j.protocols}
-    names = sorted({member for name, _ in trained | tested for member in members(name)})
+    trained = {(j.experiment.data, training_scale(j.experiment), STRETCHED) for j in jobs}
+    tested = {(p.data, testing_scale(j.experiment, p), p.view) for j in jobs for p, _ in j.protocols}
+    names = sorted({member for name, _, _ in trained | tested for member in members(name)})
     if preset.data == "drawn":
         folder, scale = Path(preset.store) / "drawn", drawn_scale(preset)
         missing = [name for name in names if not is_drawn(drawn_root(name, folder, scale))]
@@ -127,8 +128,8 @@ def prepare_data(
                 draw_all(preset, tuple(missing), parallel, bar.update)
     with tqdm(desc="decoding", unit=" images", leave=False) as bar:
         for part, wanted in (("train", trained), ("test", tested)):
-            for name, scale in sorted(wanted):
-                open_data(name, preset, part, bar.update, scale)
+            for name, factors, view in sorted(wanted, key=str):
+                open_data(name, preset, part, bar.update, factors, view)
 
 # %% ../../nbs/workbook/07_tables.ipynb #f7b1781e
 def regenerate(
