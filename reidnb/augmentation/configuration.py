@@ -6,6 +6,8 @@
 __all__ = ['Augmentation']
 
 # %% ../../nbs/augmentation/01_configuration.ipynb #9ae00420
+from typing import Literal
+
 from pydantic import Field
 
 from ..configuration import Configuration
@@ -21,6 +23,9 @@ class Augmentation(Configuration):
     stretch: float = Field(
         0, ge=0, le=1
     )  # probability of a lower part cut off and the rest stretched to the frame (000, line 69)
+    stretch_ends: Literal["legs", "head", "both", "mostly legs"] = (
+        "legs"  # where a stretch cuts; "mostly legs" is legs four times in five
+    )
     vary: tuple[float, float] | None = (
         None  # least and largest size of the input in each axis, one draw a batch (000, line 224)
     )

@@ -31,12 +31,14 @@ def stretch(
     p: float,  # probability
     generator: torch.Generator,
     least: float = 0.5,  # share of the height that is kept at least
+    heads: float = 0.0,  # probability that the cut takes the head, not the legs
 ) -> tuple:  # images, and the factor by which each was stretched (B,)
-    "Cut the lower part off and stretch the rest to the frame."
+    "Cut one end off and stretch the rest to the frame."
     b, _, h, w = images.shape
-    chance, height = torch.rand(2, b, generator=generator).to(images.device)
+    chance, height, side = torch.rand(3, b, generator=generator).to(images.device)
     kept = torch.where(chance < p, least + height * (1 - least), torch.ones_like(height))
-    y = (torch.arange(h, device=images.device) + 0.5) / h * kept[:, None] * 2 - 1
+    top = torch.where(side < heads, 1 - kept, torch.zeros_like(kept))
+    y = (top[:, None] + (torch.arange(h, device=images.device) + 0.5) / h * kept[:, None]) * 2 - 1
     x = ((torch.arange(w, device=images.device) + 0.5) / w * 2 - 1).expand(b, w)
     grid = torch.stack(torch.broadcast_tensors(x[:, None, :], y[:, :, None]), -1)
     return F.grid_sample(images, grid, mode="bilinear", padding_mode="border", align_corners=False), 1 / kept

@@ -20,5 +20,7 @@ class Protocol(Configuration):
     view: View = STRETCHED  # how images are cut and fitted
     mask: bool = False  # the network is told which part of a padded frame is image (000, line 55)
     scale: tuple[float, float] = (1.0, 1.0)  # height and width of the input against the run's
-    follow: bool = False  # the taps of all convolutions spread by the same scale (000, line 265)
+    taps: tuple[float, float] | None = (
+        None  # spacing of the taps of all convolutions in y and x, set by hand (000, line 265)
+    )
     rerank: bool = False  # k-reciprocal re-ranking with k1 = 20, k2 = 6, 0.3 (001, line 88; 002, line 228)

@@ -51,8 +51,8 @@ def evaluate(
     "Test a model."
     s = store.samples
     query, gallery = (np.flatnonzero((s["split"] == split) & (s["pid"] != -1)) for split in ("query", "gallery"))
-    taps = protocol.scale if protocol.follow else None
-    features = embed(model, store, np.concatenate([query, gallery]), device, 256, progress, taps, protocol.mask)
+    both = np.concatenate([query, gallery])
+    features = embed(model, store, both, device, 256, progress, protocol.taps, protocol.mask)
     pids, camids = s["pid"].to_numpy(), s["camid"].to_numpy()
     labels = pids[query], pids[gallery], camids[query], camids[gallery]
     q, g, on = features[: len(query)], features[len(query) :], None if device == "cpu" else device

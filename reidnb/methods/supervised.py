@@ -111,7 +111,8 @@ class Supervised(Method):
         if recipe.occlude:
             images, told["visible"] = occlude(images, recipe.occlude, generator)
         if recipe.stretch:
-            images, _ = stretch(images, recipe.stretch, generator)
+            heads = {"legs": 0.0, "head": 1.0, "both": 0.5, "mostly legs": 0.2}[recipe.stretch_ends]
+            images, _ = stretch(images, recipe.stretch, generator, heads=heads)
         if recipe.vary:
             images, factors = vary_size(images, recipe.vary, generator)
             if self.net.spacing is not None:

@@ -7,6 +7,7 @@ __all__ = ['render_table', 'parser', 'main']
 
 # %% ../../nbs/workbook/12_command_line.ipynb #cad7eb02
 import argparse
+import os
 import sys
 from pathlib import Path
 
@@ -148,10 +149,13 @@ def _print_result(table, preset, seeds, cells):
     )
     columns = list(dict.fromkeys(zip(frame["group"], frame["metric"])))
     width = max(44, frame["name"].str.len().max() + 2)
-    print(f"{'':{width}}" + "".join(f"{' '.join(filter(None, c)):^24}" for c in columns))
+    heads = [" ".join(filter(None, c)) for c in columns]
+    sizes = [max(22, len(head) + 2) for head in heads]
+    print(f"{'':{width}}" + "".join(f"{head:^{size}}" for head, size in zip(heads, sizes)))
     for _, part in frame.groupby("row", sort=True):
         found = {(c.group, c.metric): c for c in part.itertuples()}
-        print(f"{part['name'].iloc[0]:{width}}" + "".join(f"{_cell(found.get(c)):24}" for c in columns))
+        cells = "".join(f"{_cell(found.get(c)):^{size}}" for c, size in zip(columns, sizes))
+        print(f"{part['name'].iloc[0]:{width}}{cells}")
 
 
 def _cell(c):
@@ -465,6 +469,9 @@ def main(
     except (ConfigurationError, ValueError) as error:
         print(f"reidnb: {error}", file=sys.stderr)
         return 2
+    except BrokenPipeError:  # the reader has seen enough, as `head` has
+        sys.stdout = open(os.devnull, "w")
+        return 0
     except (RuntimeError, OSError) as error:
         print(f"reidnb: {error}", file=sys.stderr)
         return 1

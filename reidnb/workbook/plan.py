@@ -172,8 +172,10 @@ def reason(
     untested = [p for p, scores in job.protocols if archive.read(scores) is None]
     if not untested:
         return ""
+    words = [_protocol_words(p) for p in untested]
+    where = ", ".join(words) if len(words) < 3 else f"{words[0]} and {len(words) - 1} other protocols"
     again = "" if (folder / "weights.safetensors").exists() else "; its weights are not here, so it is trained again"
-    return f"not tested yet on {', '.join(_protocol_words(p) for p in untested)}{again}"
+    return f"not tested yet on {where}{again}"
 
 
 def _protocol_words(protocol):
