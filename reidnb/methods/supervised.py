@@ -133,15 +133,17 @@ class Supervised(Method):
         return self.sum.current()
 
     def start_from(self, trained: dict):
-        "Take over the network of another run; its classifier knew other people and stays behind."
+        "Take over the network of another run, and its neck where both have one; its classifier knew other people and stays behind."
         mine = self.net.state_dict()
-        net = {k[4:]: v for k, v in trained.items() if k.startswith("net.")}
-        wrong = [k for k, v in mine.items() if k not in net or net[k].shape != v.shape]
+        theirs = {k.removeprefix("net."): v for k, v in trained.items() if k.startswith("net.")}
+        wrong = [
+            k for k, v in mine.items() if k.startswith("backbone.") and (k not in theirs or theirs[k].shape != v.shape)
+        ]
         if wrong:
             raise ConfigurationError(
                 f"start: the other run's network does not fit, the first tensor that differs is {wrong[0]!r}"
             )
-        self.net.load_state_dict(net)
+        self.net.load_state_dict({k: theirs.get(k, v) for k, v in mine.items()})
 
     def embed(self, images: torch.Tensor, visible=None, taps=None) -> torch.Tensor:  # (B, 3, H, W) normalised → (B, D)
         "The vector that is compared at test; a protocol may say what is visible, or how far taps are apart."

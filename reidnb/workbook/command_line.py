@@ -369,11 +369,17 @@ def _score(args):
 
 
 def _publish(args):
+    "Seeds 0, 1 and 2 of everything that is planned, as far as it has been run here."
+    from reidnb.workbook.experiments import table_slugs
+    from reidnb.workbook.plan import plan_tables
     from reidnb.workbook.records import Archive
     from reidnb.workbook.settings import load_preset
 
-    archive = Archive(load_preset(args.preset))
-    print(f"{archive.publish()} files copied to {archive.public}; commit them")
+    preset = load_preset(args.preset)
+    jobs = [job for planned in plan_tables(table_slugs(), preset, (0, 1, 2)) for job in planned.jobs]
+    archive = Archive(preset)
+    count = archive.publish({job.run for job in jobs} | {name for job in jobs for _, name in job.protocols})
+    print(f"{count} files copied to {archive.public}; commit them")
 
 # %% ../../nbs/workbook/12_command_line.ipynb #6d38abec
 def parser() -> argparse.ArgumentParser:

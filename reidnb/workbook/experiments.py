@@ -42,6 +42,7 @@ class Experiment(Configuration):
     repetition: int = Field(0, ge=0, le=99)  # the same description once more, with other random numbers
     image_scale: tuple[float, float] = (1.0, 1.0)  # height and width against the preset's, in training and test
     start: "Experiment | None" = None  # the run whose weights this one starts from; in TOML its name
+    pretrain: "Experiment | None" = None  # the same, in the place of ImageNet weights where a preset has none
     batch: Batch = Batch()
     augmentation: Augmentation = Augmentation()
     model: Embedding = Embedding()
@@ -133,8 +134,9 @@ def _raw_run(name, runs, where, elsewhere, below=()):
         hint = f"{nearest(name, runs)}; {where} has {', '.join(runs)}"
         raise ConfigurationError(f"{asked}: like = {name!r} names no run{hint}")
     own, like, path = dict(runs[name]), runs[name].get("like", []), (*below, (where, name))
-    if isinstance(own.get("start"), str):
-        own["start"] = _raw_run(own["start"], runs, where, elsewhere, path)
+    for key in ("start", "pretrain"):
+        if isinstance(own.get(key), str):
+            own[key] = _raw_run(own[key], runs, where, elsewhere, path)
     merged: dict = {}
     for parent in [like] if isinstance(like, str) else like:
         merged = _merged(merged, _raw_run(parent, runs, where, elsewhere, path))

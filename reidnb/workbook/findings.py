@@ -107,6 +107,19 @@ class _Numbers:
 
         return self._value(operand, finding, values) + np.zeros(len(self.seeds))
 
+    def variance(self, operand, finding):
+        "Seed noise of an operand: for each of its cells the mean variance of its metric in its table."
+
+        def noise(slug, cell):
+            spreads = [
+                o.sd**2 for c, o in self.reproduced(slug).items() if c.metric == cell.metric and len(o.values) > 1
+            ]
+            return float(np.mean(spreads)) if spreads else 0.0
+
+        if not isinstance(operand, str):
+            return 0.0
+        return sum(noise(*_find_cell(part.strip(), finding)) for part in operand.split(" - "))
+
     def _value(self, operand, finding, look):
         if not isinstance(operand, str):
             return operand
@@ -119,10 +132,13 @@ HOLDS, FAILS, UNDECIDED, NOT_RUN = "holds", "fails", "undecided", "not run"
 
 def half_width(
     values: np.ndarray,  # (seeds,)
+    variance: float = 0.0,  # of one seed's value, as the table's other rows suggest
 ) -> float:
-    "Half of the 90 % interval of a mean."
+    "Half of the 90 % interval of a mean, the larger of what its own values and the table's noise say."
     n = len(values)
-    return float(stats.t.ppf(0.95, n - 1) * values.std(ddof=1) / math.sqrt(n)) if n > 1 else math.inf
+    if n < 2:
+        return math.inf
+    return max(stats.t.ppf(0.95, n - 1) * values.std(ddof=1), stats.norm.ppf(0.95) * math.sqrt(variance)) / math.sqrt(n)
 
 
 def judge(
@@ -169,7 +185,10 @@ def _judge_finding(finding, numbers):
     ours = ours[:, ~np.isnan(ours).any(0)]  # seeds that all cells have
     if finding.of == "mean":
         said, ours = said.mean(keepdims=True), ours.mean(0, keepdims=True)
-    spreads = [half_width(row) for row in ours]
+    noise = np.array([numbers.variance(a, finding) + numbers.variance(b, finding) for a, b in pairs])
+    if finding.of == "mean":
+        noise = noise.mean(keepdims=True) / len(pairs)
+    spreads = [half_width(row, variance) for row, variance in zip(ours, noise)]
     documented = _together([judge(finding, np.array([d]), 0.0) for d in said])
     reproduced = _together([judge(finding, row, spread) for row, spread in zip(ours, spreads)])
     means = [(float(row.mean()), spread) if len(row) else (math.nan, math.nan) for row, spread in zip(ours, spreads)]

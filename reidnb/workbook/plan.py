@@ -19,7 +19,7 @@ from ..data.samples import DataError
 from .experiments import Experiment, Table, load_table
 from .records import Archive, scores_identity
 from .settings import Preset, project_root
-from .sources import batch_images, data_fingerprint, run_address, total_steps
+from .sources import batch_images, data_fingerprint, first_step, run_address, total_steps
 
 # %% ../../nbs/workbook/06_plan.ipynb #738247e2
 @dataclass(frozen=True)
@@ -75,11 +75,11 @@ def chosen_rows(
 
 def _with_start(experiment, preset, seed, name, jobs):
     "The job of the run that an experiment starts from, before its own."
-    if not experiment.start:
+    before = first_step(experiment, preset)
+    if before is None:
         return ""
-    needs = _with_start(experiment.start, preset, seed, name, jobs)
-    run = run_address(experiment.start, preset, seed)
-    jobs.setdefault(run, Job(f"first step of {name}", experiment.start, seed, run, (), needs))
+    needs, run = _with_start(before, preset, seed, name, jobs), run_address(before, preset, seed)
+    jobs.setdefault(run, Job(f"first step of {name}", before, seed, run, (), needs))
     return run
 
 # %% ../../nbs/workbook/06_plan.ipynb #9cb8be8e

@@ -128,14 +128,15 @@ class Archive:
 
     def publish(
         self,
-        seeds: tuple = (0, 1, 2),  # seeds whose results the project commits
+        names: set,  # identities of the records and scores that the project commits
     ) -> int:  # files copied
-        "Copy this machine's records and their scores to the published ones."
-        chosen = [
-            p for p in sorted(self.local.glob("*.json")) if json.loads(p.read_text(encoding="utf8"))["seed"] in seeds
-        ]
+        "Copy records and scores of this machine to the published ones; what is no longer among the names goes."
+        chosen = [path for path in sorted(self.local.glob("*.json")) if path.stem in names]
         for path in chosen:
             write_atomically(self.public / path.name, partial(shutil.copyfile, path))
+        for path in self.public.glob("*.json"):
+            if path.stem not in names:
+                path.unlink()
         return len(chosen)
 
 # %% ../../nbs/workbook/03_records.ipynb #dfab45a7

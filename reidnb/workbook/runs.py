@@ -33,6 +33,7 @@ from .settings import Preset
 from reidnb.workbook.sources import (
     batch_images,
     data_fingerprint,
+    first_step,
     image_size,
     members,
     open_data,
@@ -123,8 +124,8 @@ def run(
     identity, start = run_address(experiment, preset, seed), None
     if record := archive.read(identity):
         return record
-    if experiment.start:
-        first = run(experiment.start, preset, seed, f"first step of {name}", archive)["run"]
+    if before := first_step(experiment, preset):
+        first = run(before, preset, seed, f"first step of {name}", archive)["run"]
         start, _ = load_tensors(archive.run_folder(first) / "weights.safetensors", run=first)
     folder, began = archive.run_folder(identity), time.perf_counter()
     training, batches = train(experiment, preset, seed, identity, folder, progress, start)

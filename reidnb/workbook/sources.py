@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['JOINT', 'drawn_scale', 'members', 'samples_of', 'data_fingerprint', 'image_size', 'open_data', 'training_scale',
-           'testing_scale', 'run_address', 'draw_all', 'batch_images', 'total_steps']
+           'testing_scale', 'first_step', 'run_address', 'draw_all', 'batch_images', 'total_steps']
 
 # %% ../../nbs/workbook/04_sources.ipynb #39bec0b9
 from pathlib import Path
@@ -110,9 +110,15 @@ def testing_scale(experiment: Experiment, protocol: Protocol) -> tuple:  # of he
     return tuple(a * b for a, b in zip(experiment.image_scale, protocol.scale))
 
 
+def first_step(experiment: Experiment, preset: Preset) -> Experiment | None:
+    "The run that has to be there before an experiment starts, if any."
+    return experiment.start or (experiment.pretrain if preset.weights == "none" else None)
+
+
 def run_address(experiment: Experiment, preset: Preset, seed: int) -> str:
     "The identity of a run on a preset's data, and of all runs that it builds on."
-    start = run_address(experiment.start, preset, seed) if experiment.start else ""
+    first = first_step(experiment, preset)
+    start = run_address(first, preset, seed) if first else ""
     return run_identity(experiment, preset, data_fingerprint(experiment.data, preset), seed, start)
 
 
