@@ -85,7 +85,7 @@ class ImageStore:
             with open(unfinished, "wb") as file:
                 np.save(file, np.array(boxes, np.int32))
 
-        if self.view.fit != "pad":
+        if self.view.fit == "resize":
             write_atomically(self.path, write)
             return
         images, self.path = self.path, self.path.with_suffix(".part")
@@ -94,14 +94,17 @@ class ImageStore:
         os.replace(self.path, images)
         self.path = images
 
+    def boxes(self, rows) -> np.ndarray:  # (n, 4) int32: top, left, bottom, right, pixels
+        "Where rows' images stand in their frames."
+        if self.view.fit == "resize":
+            return np.tile(np.array([0, 0, *self.size], np.int32), (len(rows), 1))
+        return np.load(self.path.with_suffix(".boxes.npy"))[rows]
+
     def visible(self, rows) -> np.ndarray:  # (n, 1, H, W) float32
         "1 where a row's image stands in its frame, 0 where the frame was padded."
-        mask = np.ones((len(rows), 1, *self.size), np.float32)
-        if self.view.fit == "pad":
-            boxes = np.load(self.path.with_suffix(".boxes.npy"))[rows]
-            for one, (top, left, bottom, right) in zip(mask[:, 0], boxes):
-                one[:] = 0
-                one[top:bottom, left:right] = 1
+        mask = np.zeros((len(rows), 1, *self.size), np.float32)
+        for one, (top, left, bottom, right) in zip(mask[:, 0], self.boxes(rows)):
+            one[top:bottom, left:right] = 1
         return mask
 
     def __len__(self):

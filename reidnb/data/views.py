@@ -48,7 +48,7 @@ class View(Configuration):
 
     cut: Cut | None = None
     widen: float = Field(1.0, gt=0, le=4)  # factor of the width
-    fit: Literal["resize", "crop", "pad"] = "resize"
+    fit: Literal["resize", "keep", "pad"] = "resize"
 
 
 STRETCHED = View()  # the whole image, stretched to the frame: what most of re-identification does
@@ -69,13 +69,10 @@ def fit_image(
     if view.fit == "resize":
         return np.asarray(image.resize((wide, high), Image.Resampling.BILINEAR)), (0, 0, high, wide)
     ratio = image.height / (image.width * view.widen)  # of the person, once widened
-    covers = (high / wide > ratio) == (view.fit == "crop")  # the height decides, the width follows
-    h, w = (high, max(1, round(high / ratio))) if covers else (max(1, round(wide * ratio)), wide)
-    image = image.resize((w, h), Image.Resampling.BILINEAR)
-    if view.fit == "crop":  # the middle of the width, the top of the height: a head is worth more than feet
-        left = (w - wide) // 2
-        return np.asarray(image.crop((left, 0, left + wide, high))), (0, 0, high, wide)
-    left = (wide - w) // 2
+    wider = view.fit == "keep" or ratio <= high / wide  # the width decides, the height follows
+    h, w = (max(1, round(wide * ratio)), wide) if wider else (high, max(1, round(high / ratio)))
+    image = image.resize((w, h), Image.Resampling.BILINEAR).crop((0, 0, w, min(h, high)))
+    h, left = min(h, high), (wide - w) // 2
     frame = np.full((high, wide, 3), np.round(255 * np.array(GREY)).astype(np.uint8))
     frame[:h, left : left + w] = np.asarray(image)
     return frame, (0, left, h, left + w)

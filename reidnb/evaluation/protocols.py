@@ -29,16 +29,27 @@ def embed(
 ) -> np.ndarray:  # (len(rows), D) float32
     "Features of some images."
     model.eval()
-    parts = []
-    for start in range(0, len(rows), batch):
-        some = rows[start : start + batch]
-        images = torch.from_numpy(store[some]).permute(0, 3, 1, 2).to(device)
-        told = {"visible": torch.from_numpy(store.visible(some)).to(device)} if mask else {}
-        told |= {"taps": torch.tensor(taps, device=device).expand(len(images), 2)} if taps else {}
-        parts.append(model.embed(normalise(images), **told).float().cpu().numpy())
-        if progress:
-            progress(len(images))
-    return np.concatenate(parts)
+    parts: list[np.ndarray] = []
+    order = np.empty(len(rows), int)
+    for height, places in _by_height(store, rows):
+        for start in range(0, len(places), batch):
+            some = places[start : start + batch]
+            order[some] = sum(map(len, parts)) + np.arange(len(some))
+            images = torch.from_numpy(store[rows[some]]).permute(0, 3, 1, 2).to(device)[:, :, :height]
+            told = {"visible": torch.from_numpy(store.visible(rows[some])).to(device)} if mask else {}
+            told |= {"taps": torch.tensor(taps, device=device).expand(len(images), 2)} if taps else {}
+            parts.append(model.embed(normalise(images), **told).float().cpu().numpy())
+            if progress:
+                progress(len(images))
+    return np.concatenate(parts)[order]
+
+
+def _by_height(store, rows):
+    "Rows that a network can take together: where the ratio is kept, images of one height."
+    if store.view.fit != "keep":
+        return [(store.size[0], np.arange(len(rows)))]
+    heights = store.boxes(rows)[:, 2]
+    return [(height, np.flatnonzero(heights == height)) for height in np.unique(heights)]
 
 # %% ../../nbs/evaluation/03_protocols.ipynb #e1bb3d43
 def evaluate(
