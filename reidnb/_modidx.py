@@ -310,6 +310,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                                    'reidnb/evaluation/reranking.py'),
                                              'reidnb.evaluation.reranking._any_below': ( 'evaluation/reranking.html#_any_below',
                                                                                          'reidnb/evaluation/reranking.py'),
+                                             'reidnb.evaluation.reranking._any_below_one': ( 'evaluation/reranking.html#_any_below_one',
+                                                                                             'reidnb/evaluation/reranking.py'),
                                              'reidnb.evaluation.reranking._expand_all': ( 'evaluation/reranking.html#_expand_all',
                                                                                           'reidnb/evaluation/reranking.py'),
                                              'reidnb.evaluation.reranking._expanded': ( 'evaluation/reranking.html#_expanded',

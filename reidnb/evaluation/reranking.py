@@ -29,6 +29,15 @@ def _any_below(values, bounds):
     return count > 0
 
 
+@njit(nogil=True, cache=True, fastmath={"reassoc"})
+def _any_below_one(values, bound):
+    "The same with one bound for all."
+    count = np.float32(0)
+    for g in range(values.size):
+        count += np.float32(values[g] < bound)
+    return count > 0
+
+
 @njit(nogil=True, cache=True)
 def _insert(best, who, value, name):
     "Put a value into a rising list, behind its equals."
@@ -42,17 +51,15 @@ def _insert(best, who, value, name):
 @njit(nogil=True, cache=True)
 def _offer(tile, first_column, values, index):
     "Offer a tile's columns to its rows' K nearest (values, index)."
-    width, bound = values.shape[1] - 1, np.empty(128, tile.dtype)
+    width = values.shape[1] - 1
     for i in range(len(tile)):
         row = tile[i]
-        bound[:] = values[i, width]
         for start in range(0, len(row), 128):
             stop = min(start + 128, len(row))
-            if _any_below(row[start:stop], bound[: stop - start]):
+            if _any_below_one(row[start:stop], values[i, width]):
                 for j in range(start, stop):
                     if row[j] < values[i, width]:
                         _insert(values[i], index[i], row[j], first_column + j)
-                bound[:] = values[i, width]
 
 # %% ../../nbs/evaluation/04_reranking.ipynb #ba95806f
 @njit(nogil=True, cache=True)
