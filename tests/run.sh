@@ -25,6 +25,7 @@ step "every cell of every notebook, at smoke"
 nbdev-test --n-workers 2
 nbdev-test reports/pictures.ipynb
 nbdev-test reports/book.ipynb
+nbdev-test reports/schedules.ipynb
 
 step "tests"
 python -m pytest

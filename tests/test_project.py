@@ -114,11 +114,12 @@ def test_baseline_has_headroom_and_steady_seeds():
     assert 60 <= baseline["mean"] <= 85 and baseline["sd"] < 3 and baseline["seeds"] == "0,1,2"
 
 
-def test_committed_cells_are_those_of_the_records(capsys):
+@pytest.mark.parametrize("words, name", [((), "cells.csv"), (("--own",), "own.csv")])
+def test_committed_cells_are_those_of_the_records(capsys, words, name):
     from reidnb.workbook.command_line import main
 
-    assert main(["cells", "--preset", "mini", "--csv"]) == 0
-    committed = (ROOT / "reports" / "results" / "mini" / "cells.csv").read_text()
+    assert main(["cells", "--preset", "mini", "--csv", *words]) == 0
+    committed = (ROOT / "reports" / "results" / "mini" / name).read_text()
     assert capsys.readouterr().out == committed  # otherwise: reidnb cells --preset mini --csv > that file
 
 
