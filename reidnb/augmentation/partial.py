@@ -43,7 +43,7 @@ def stretch(
     grid = torch.stack(torch.broadcast_tensors(x[:, None, :], y[:, :, None]), -1)
     return F.grid_sample(images, grid, mode="bilinear", padding_mode="border", align_corners=False), 1 / kept
 
-
+# %% ../../nbs/augmentation/03_partial.ipynb #27377075
 def vary_size(
     images: torch.Tensor,  # (B, 3, H, W) at the largest size
     sizes: tuple,  # least and largest factor

@@ -74,7 +74,7 @@ def read_ensemble(
                 )
     return dict(first, features=joined_features([data["features"] for data in (first, *rest)])) if rest else first
 
-
+# %% ../../nbs/evaluation/05_features.ipynb #4a7e7582
 def score_features(
     data: dict,  # from `read_features`
     kind: str = "cosine",  # or "euclidean"

@@ -47,7 +47,7 @@ def _insert(best, who, value, name):
         k -= 1
     best[k], who[k] = value, name
 
-
+# %% ../../nbs/evaluation/04_reranking.ipynb #ba95806f
 @njit(nogil=True, cache=True)
 def _offer(tile, first_column, values, index):
     "Offer a tile's columns to its rows' K nearest (values, index)."
@@ -61,7 +61,7 @@ def _offer(tile, first_column, values, index):
                     if row[j] < values[i, width]:
                         _insert(values[i], index[i], row[j], first_column + j)
 
-# %% ../../nbs/evaluation/04_reranking.ipynb #ba95806f
+# %% ../../nbs/evaluation/04_reranking.ipynb #6659d1b1
 @njit(nogil=True, cache=True)
 def _offer_down(tile, first_row, values, index):
     "Offer a tile's rows to its columns' K nearest: the same for the turned tile, without turning it."
@@ -77,7 +77,7 @@ def _offer_down(tile, first_row, values, index):
                         _insert(values[j], index[j], row[j], first_row + i)
                         bounds[j] = values[j, width]
 
-# %% ../../nbs/evaluation/04_reranking.ipynb #6659d1b1
+# %% ../../nbs/evaluation/04_reranking.ipynb #81e6205a
 @dataclass(frozen=True)
 class _Features:
     "Squared euclidean distances of features, by tiles."
@@ -130,7 +130,7 @@ class _Features:
                     np.maximum(maximum[columns], block.max(0), out=maximum[columns])
         return np.maximum(values, 0), index, maximum
 
-# %% ../../nbs/evaluation/04_reranking.ipynb #d6acfe68
+# %% ../../nbs/evaluation/04_reranking.ipynb #964f4a52
 @dataclass(frozen=True)
 class _OnDevice(_Features):
     "Squared euclidean distances of features, by blocks of rows on a device."
@@ -166,10 +166,10 @@ class _OnDevice(_Features):
         values, index, maximum = (np.concatenate(column) for column in zip(*parts))
         return values, index, maximum
 
-
+# %% ../../nbs/evaluation/04_reranking.ipynb #e97392be
 ROWS = 1024  # of a block on a device
 
-# %% ../../nbs/evaluation/04_reranking.ipynb #964f4a52
+# %% ../../nbs/evaluation/04_reranking.ipynb #135f7904
 @dataclass(frozen=True)
 class _Distances:
     "Squared distances of given matrices: queries × gallery, queries × queries, gallery × gallery."
@@ -202,7 +202,7 @@ class _Distances:
         largest = [np.maximum(self.qq.max(1), self.qg.max(1)), np.maximum(self.qg.max(0), self.gg.max(1))]
         return np.square(values), index, np.square(np.concatenate(largest), dtype=np.float32)
 
-# %% ../../nbs/evaluation/04_reranking.ipynb #135f7904
+# %% ../../nbs/evaluation/04_reranking.ipynb #c7dc3e98
 SLACK = 8  # neighbours kept beyond those needed
 
 
@@ -225,7 +225,7 @@ def _neighbours(source, k):
             scaled[i, :k] = row[index[i, :k]]
     return scaled[:, :k], np.ascontiguousarray(index[:, :k]), maximum
 
-# %% ../../nbs/evaluation/04_reranking.ipynb #a246dfa4
+# %% ../../nbs/evaluation/04_reranking.ipynb #2f14db47
 @njit(nogil=True, cache=True)
 def _reciprocal(index, i, k, out):
     "Members of i's k + 1 nearest that have i among theirs; returns how many."
@@ -239,7 +239,7 @@ def _reciprocal(index, i, k, out):
                 break
     return count
 
-# %% ../../nbs/evaluation/04_reranking.ipynb #d06b3d01
+# %% ../../nbs/evaluation/04_reranking.ipynb #b7567079
 @njit(nogil=True, cache=True)
 def _expanded(index, i, k1, half, own, theirs, mark, out):
     "The expanded k-reciprocal set of i in rising order; mark is (N,) zeros and is left so."
@@ -265,7 +265,7 @@ def _expanded(index, i, k1, half, own, theirs, mark, out):
     out[:count].sort()
     return count
 
-# %% ../../nbs/evaluation/04_reranking.ipynb #2f14db47
+# %% ../../nbs/evaluation/04_reranking.ipynb #199c2d66
 @njit(nogil=True, cache=True)
 def _expand_all(index, k1, half):
     "Expanded sets of all images: start (N + 1,), member."
@@ -285,7 +285,7 @@ def _expand_all(index, k1, half):
         member[start[i] : start[i] + count] = out[:count]
     return start, member
 
-# %% ../../nbs/evaluation/04_reranking.ipynb #199c2d66
+# %% ../../nbs/evaluation/04_reranking.ipynb #7230db4a
 @njit(nogil=True, cache=True)
 def _mean_vectors(start, member, weight, index, k2):
     "Mean of the vectors of each image's k2 nearest."
@@ -318,7 +318,7 @@ def _mean_vectors(start, member, weight, index, k2):
             out_weight[out_start[i] + c] = total[touched[c]] / np.float32(k2)
     return out_start, out_member, out_weight
 
-# %% ../../nbs/evaluation/04_reranking.ipynb #eb066984
+# %% ../../nbs/evaluation/04_reranking.ipynb #f2b62f63
 @njit(nogil=True, cache=True)
 def _invert(start, member, weight, first):
     "Who, from image `first` on, has each member: start (N + 1,), image − first, weight."
@@ -352,7 +352,7 @@ def _mix(first, rows, maximum, vectors, inverted, lam):
         for g in range(rows.shape[1]):
             rows[r, g] = (1 - lam) * (1 - shared[g] / (2 - shared[g])) + scale * rows[r, g]
 
-# %% ../../nbs/evaluation/04_reranking.ipynb #f2b62f63
+# %% ../../nbs/evaluation/04_reranking.ipynb #01bbcfe3
 class _Reranker:
     "Neighbourhoods of queries and gallery; gives final distances by blocks of queries."
 
@@ -392,7 +392,7 @@ class _Reranker:
         in_blocks(self.queries, 256, fill, threads)
         return out
 
-# %% ../../nbs/evaluation/04_reranking.ipynb #246660a4
+# %% ../../nbs/evaluation/04_reranking.ipynb #3abd9c70
 @njit(nogil=True, cache=True)
 def _member_distances(scaled, index, owner, member):
     "Scaled distance of each member that is among its owner's nearest; NaN for the others."
@@ -415,7 +415,7 @@ def _given_pairs(qg, qq, gg, a, b):
         out[p] = d * d
     return out
 
-# %% ../../nbs/evaluation/04_reranking.ipynb #01bbcfe3
+# %% ../../nbs/evaluation/04_reranking.ipynb #dbef5041
 def _reranker(queries, gallery, kind, k1, k2, lam, device):
     queries, gallery = check_features("query", queries, kind), check_features("gallery", gallery, kind)
     features = np.concatenate([queries, gallery]).astype(np.float32)
@@ -439,7 +439,7 @@ def rerank(
         ranker = _reranker(queries, gallery, kind, k1, k2, lam, device)
     return ranker.everything(threads)
 
-# %% ../../nbs/evaluation/04_reranking.ipynb #3abd9c70
+# %% ../../nbs/evaluation/04_reranking.ipynb #07f50f69
 def rerank_top(
     queries: np.ndarray,  # (Q, D) features
     gallery: np.ndarray,  # (G, D) features, without junk
@@ -465,7 +465,7 @@ def rerank_top(
     in_blocks(len(queries), int(np.clip((64 << 20) // (4 * len(gallery)), 8, 256)), fill, threads)
     return index, distance
 
-# %% ../../nbs/evaluation/04_reranking.ipynb #dbef5041
+# %% ../../nbs/evaluation/04_reranking.ipynb #c223eab9
 def rerank_distances(
     qg: np.ndarray,  # (Q, G) euclidean distances, not squared
     qq: np.ndarray,  # (Q, Q)

@@ -77,7 +77,7 @@ class Center(Configuration):
     weight: Weight = 0.0005  # β (004, line 64)
     rate: float = Field(0.5, gt=0)  # of the centres' own optimiser
 
-
+# %% ../../nbs/losses/00_configuration.ipynb #821c90e1
 class PullTriplet(Configuration):
     "a_p + (a_p − a_n + m)₊: the triplet loss that also pulls positives once the margin is reached (001, line 73)."
 

@@ -62,7 +62,7 @@ def metric_loss(
         return pull_triplet_loss(features, labels, loss.margin, loss.distance)
     return triplet_loss(features, labels, margin_at(loss.margin_steps, loss.margin, epoch), loss.distance)
 
-
+# %% ../../nbs/methods/00_supervised.ipynb #d745d28f
 class Supervised(Method):
     "Identity and metric learning on one embedding."
 

@@ -45,7 +45,7 @@ def spread_matrix(
     at = centre[None, :, None] + spacing[:, None, None] * taps  # (B, places, taps)
     return _Hat.apply(at.flatten(1)[:, :, None] - torch.arange(size, **like))
 
-
+# %% ../../nbs/models/05_affine.ipynb #eedf8764
 def spread(
     x: torch.Tensor,  # (B, C, H, W)
     spacing: torch.Tensor,  # (B, 2): y and x
@@ -70,7 +70,7 @@ def spread(
 
 FEW = 32  # channels
 
-# %% ../../nbs/models/05_affine.ipynb #e27cf0ea
+# %% ../../nbs/models/05_affine.ipynb #f618e0cf
 @dataclass
 class Spacing:
     "What the affine layers of one network have to know."
@@ -105,7 +105,7 @@ class AffineMaxPool2d(nn.MaxPool2d):
         k, stride, padding = (int(n) for n in (self.kernel_size, self.stride, self.padding))  # type: ignore[arg-type]
         return F.max_pool2d(spread(x, self.spacing.taps, k, stride, padding), k, k)
 
-
+# %% ../../nbs/models/05_affine.ipynb #ab5c9a5b
 def make_affine(
     net: nn.Module,  # changed in place; its weights stay what and where they are
     pooling: bool = True,  # the max-pool follows too

@@ -7,9 +7,7 @@ __all__ = ['PUBLISHED', 'Embedding', 'Size']
 
 # %% ../../nbs/models/00_configuration.ipynb #51dbe7ab
 from typing import Literal
-
 from pydantic import Field
-
 from ..configuration import Configuration
 
 
@@ -44,5 +42,5 @@ class Size(Configuration):
     residual_gamma: float = Field(1.0, ge=0, le=1)  # scale of each block's last batch norm at the start
     weights: str = "none"  # none, imagenet, or a safetensors file
 
-
+# %% ../../nbs/models/00_configuration.ipynb #7efdd784
 PUBLISHED = dict(resnet18=(2, 2, 2, 2), resnet50=(3, 4, 6, 3), resnet101=(3, 4, 23, 3), resnext101_32x8d=(3, 4, 23, 3))

@@ -23,7 +23,7 @@ class BNNeck(nn.BatchNorm1d):
         super().__init__(channels)
         self.bias.requires_grad_(False)
 
-
+# %% ../../nbs/models/03_embedding.ipynb #25f95ab6
 class EmbeddingNet(nn.Module):
     "Images to named features: `global` before the neck, `bn` behind it."
 

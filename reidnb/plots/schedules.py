@@ -29,7 +29,7 @@ def curves(schedule: Schedule, objective: Objective, points: int = 600) -> dict:
                 found[f"weight of the {name} loss"] = [loss.weight] * points
     return {name: (epochs, np.array(values)) for name, values in found.items()}
 
-
+# %% ../../nbs/plots/03_schedules.ipynb #bf39f987
 def plot_schedules(
     runs: dict,  # name → (Schedule, Objective)
     title: str = "",

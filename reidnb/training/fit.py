@@ -141,7 +141,7 @@ def _check_finite(losses, batch, step, path):
         f"images of the batch (rows of the training table): {rows[:8]}{'…' if len(rows) > 8 else ''}{kept}. A lower learning rate, a longer warm-up or gradient clipping may help"
     )
 
-
+# %% ../../nbs/training/03_fit.ipynb #79df9a8f
 def _update(training: Training, batch: dict) -> dict:
     "One optimiser step; returns the losses as numbers."
     plan, method = training.plan, training.method
@@ -169,7 +169,7 @@ def _update(training: Training, batch: dict) -> dict:
         **prefixed(method.weights(), "weight"),
     }
 
-# %% ../../nbs/training/03_fit.ipynb #79df9a8f
+# %% ../../nbs/training/03_fit.ipynb #e49f70ff
 def fit(
     method: Method,  # trained in place
     batches,  # called with a range of steps, gives the batches of these steps

@@ -118,7 +118,7 @@ def row_names(table: Table) -> dict:  # body row → English name
             tested[row] = [short(one) for one in tested[row]]
     return {r: f"{n}; {' | '.join(tested[r])}" if list(names.values()).count(n) > 1 else n for r, n in names.items()}
 
-
+# %% ../../nbs/workbook/08_cells.ipynb #ede716f4
 def column_groups(table: Table) -> dict:  # body column → what its metric belongs to, "" where that goes without saying
     "What stands above the metrics of a table."
     per_row: dict = {}
@@ -138,7 +138,7 @@ def column_groups(table: Table) -> dict:  # body column → what its metric belo
         groups[column] = f"{group} ({taken[key]})" if taken[key] > 1 else group
     return groups
 
-# %% ../../nbs/workbook/08_cells.ipynb #d11b6a8c
+# %% ../../nbs/workbook/08_cells.ipynb #32e061dc
 def table_frame(
     table: Table,
     preset: Preset,
@@ -176,7 +176,7 @@ def _first_number(table):
     "The first column that holds numbers: what stands before it is the label."
     return min(cell.column for cell in table.cells)
 
-# %% ../../nbs/workbook/08_cells.ipynb #32e061dc
+# %% ../../nbs/workbook/08_cells.ipynb #0c5be5bf
 def cells_frame(table: Table, preset: Preset, seeds: tuple) -> pd.DataFrame:  # one line a number
     "A table's planned cells with their address in the documents: what is committed as cells.csv."
     frame = table_frame(table, preset, seeds)
@@ -184,7 +184,7 @@ def cells_frame(table: Table, preset: Preset, seeds: tuple) -> pd.DataFrame:  # 
     wanted = "document,line,row,column,table,label,run,protocol,metric,documented,mean,sd,seeds"
     return frame[wanted.split(",")]
 
-# %% ../../nbs/workbook/08_cells.ipynb #0c5be5bf
+# %% ../../nbs/workbook/08_cells.ipynb #eaee5d95
 def wide_frame(
     frame: pd.DataFrame,  # from `table_frame`
 ) -> pd.DataFrame:  # one row a row of the table
@@ -210,7 +210,7 @@ def _short(value, metric):
     "One decimal for per cent, three digits for errors, distances and losses."
     return f"{value:.1f}" if metric in PER_CENT else f"{value:.3g}"
 
-# %% ../../nbs/workbook/08_cells.ipynb #eaee5d95
+# %% ../../nbs/workbook/08_cells.ipynb #a947d852
 def provenance_frame(
     records: list,  # of runs
 ) -> pd.DataFrame:  # one row a run

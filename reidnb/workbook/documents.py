@@ -68,7 +68,7 @@ def _tables_in(folder):
         tables[slug] = DocumentedTable(slug, document, int(line), title, header[:-1], body, remarks)
     return tables
 
-
+# %% ../../nbs/workbook/01_documents.ipynb #95d1487b
 def documented_table(
     slug: str,  # e.g. "market-backbones"
     root: Path | None = None,

@@ -158,7 +158,7 @@ def judge(
         return HOLDS
     return FAILS if d + spread < finding.by or d + spread <= 0 else UNDECIDED
 
-
+# %% ../../nbs/workbook/09_findings.ipynb #7c858b44
 def _together(states):
     "Every comparison has to hold."
     for state in (NOT_RUN, FAILS, UNDECIDED):
@@ -166,7 +166,7 @@ def _together(states):
             return state
     return HOLDS
 
-# %% ../../nbs/workbook/09_findings.ipynb #1a0c7400
+# %% ../../nbs/workbook/09_findings.ipynb #ee27afe9
 @dataclass(frozen=True)
 class Judged:
     "A finding with its two verdicts."
@@ -194,7 +194,7 @@ def _judge_finding(finding, numbers):
     means = [(float(row.mean()), spread) if len(row) else (math.nan, math.nan) for row, spread in zip(ours, spreads)]
     return Judged(finding, documented, reproduced, said.tolist(), means)
 
-
+# %% ../../nbs/workbook/09_findings.ipynb #4740146a
 def judge_findings(
     preset: Preset,
     seeds: tuple = (0, 1, 2),
@@ -205,7 +205,7 @@ def judge_findings(
     numbers = _Numbers(preset, seeds, published)
     return [_judge_finding(f, numbers) for f in read_findings() if tables is None or f.table in tables]
 
-# %% ../../nbs/workbook/09_findings.ipynb #ee27afe9
+# %% ../../nbs/workbook/09_findings.ipynb #e041f0a8
 def count_states(judged: list) -> dict:  # side → state → number
     "How many findings stand where."
     states = (HOLDS, FAILS, UNDECIDED, NOT_RUN)

@@ -13,10 +13,8 @@ import os
 import time
 from functools import partial
 from pathlib import Path
-
 import numpy as np
 import torch
-
 from ..configuration import ConfigurationError, described
 from ..data.batches import PKBatches, loader
 from ..data.drawn import EDITION
@@ -30,6 +28,8 @@ from ..training.fit import Plan, fit
 from .experiments import Experiment
 from .records import Archive, pack_scores, peak_memory, provenance, scores_identity
 from .settings import Preset
+
+# %% ../../nbs/workbook/05_runs.ipynb #35343534
 from reidnb.workbook.sources import (
     batch_images,
     data_fingerprint,
@@ -44,7 +44,7 @@ from reidnb.workbook.sources import (
     training_scale,
 )
 
-# %% ../../nbs/workbook/05_runs.ipynb #35343534
+# %% ../../nbs/workbook/05_runs.ipynb #4317a3cb
 def choose_device(preset: Preset) -> str:
     "cuda or cpu (`ConfigurationError` when a GPU is asked for and there is none)."
     if preset.device == "cuda" and not torch.cuda.is_available():
@@ -61,7 +61,7 @@ def make_deterministic(threads: int):
     torch.backends.cudnn.benchmark = False
     torch.set_num_threads(threads)
 
-# %% ../../nbs/workbook/05_runs.ipynb #6b707543
+# %% ../../nbs/workbook/05_runs.ipynb #ed7eefbe
 def make_method(experiment: Experiment, preset: Preset, classes: int, seed: int) -> Supervised:
     "The method that an experiment describes, freshly initialised."
     return Supervised(
@@ -74,7 +74,7 @@ def make_method(experiment: Experiment, preset: Preset, classes: int, seed: int)
         image_size(preset, training_scale(experiment)),
     )
 
-# %% ../../nbs/workbook/05_runs.ipynb #ed7eefbe
+# %% ../../nbs/workbook/05_runs.ipynb #9f47ef5b
 def train(
     experiment: Experiment,
     preset: Preset,
@@ -110,7 +110,7 @@ def train(
     seen = (lambda steps: progress(steps * batch_images(experiment, preset))) if progress else None
     return fit(method, partial(loader, batches, workers=preset.workers), plan, seen), batches
 
-# %% ../../nbs/workbook/05_runs.ipynb #9f47ef5b
+# %% ../../nbs/workbook/05_runs.ipynb #86f30fa2
 def run(
     experiment: Experiment,
     preset: Preset,
@@ -138,7 +138,7 @@ def run(
         (folder / leftover).unlink(missing_ok=True)
     return record
 
-# %% ../../nbs/workbook/05_runs.ipynb #86f30fa2
+# %% ../../nbs/workbook/05_runs.ipynb #e7bf16c6
 def _about(experiment, preset, training, batches):
     "What a record says besides its address: configuration, data, outcome, cost, provenance."
     data = dict(name=experiment.data, fingerprint=data_fingerprint(experiment.data, preset))
@@ -164,7 +164,7 @@ def _about(experiment, preset, training, batches):
         **provenance(),
     )
 
-# %% ../../nbs/workbook/05_runs.ipynb #95662f71
+# %% ../../nbs/workbook/05_runs.ipynb #32c6648d
 def load_trained(
     record: dict,  # of a finished run
     experiment: Experiment,
@@ -178,7 +178,7 @@ def load_trained(
     method.load_state_dict(tensors)
     return method.to(choose_device(preset)).to(memory_format=torch.channels_last)
 
-# %% ../../nbs/workbook/05_runs.ipynb #32c6648d
+# %% ../../nbs/workbook/05_runs.ipynb #d7b57b1b
 def score(
     record: dict,  # of a finished run
     experiment: Experiment,
@@ -215,7 +215,7 @@ def score(
     archive.write(identity, content)
     return content
 
-# %% ../../nbs/workbook/05_runs.ipynb #d7b57b1b
+# %% ../../nbs/workbook/05_runs.ipynb #c7ab8974
 def run_and_score(
     experiment: Experiment,
     preset: Preset,

@@ -109,7 +109,7 @@ def testing_scale(experiment: Experiment, protocol: Protocol) -> tuple:  # of he
     "How large test images are decoded: the run's size times the protocol's."
     return tuple(a * b for a, b in zip(experiment.image_scale, protocol.scale))
 
-
+# %% ../../nbs/workbook/04_sources.ipynb #683571d4
 def first_step(experiment: Experiment, preset: Preset) -> Experiment | None:
     "The run that has to be there before an experiment starts, if any."
     return experiment.start or (experiment.pretrain if preset.weights == "none" else None)
@@ -132,7 +132,7 @@ def draw_all(
     for name in names:
         draw_data(name, Path(preset.store) / "drawn", drawn_scale(preset), jobs, progress)
 
-# %% ../../nbs/workbook/04_sources.ipynb #7855a669
+# %% ../../nbs/workbook/04_sources.ipynb #9cfe93fa
 def batch_images(experiment: Experiment, preset: Preset) -> int:
     "Images in a batch under a preset; at least two people."
     k = experiment.batch.instances
