@@ -725,6 +725,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                       'reidnb/workbook/findings.py'),
                                           'reidnb.workbook.findings.Judged': ( 'workbook/findings.html#judged',
                                                                                'reidnb/workbook/findings.py'),
+                                          'reidnb.workbook.findings.Judged.differences': ( 'workbook/findings.html#judged.differences',
+                                                                                           'reidnb/workbook/findings.py'),
                                           'reidnb.workbook.findings._Numbers': ( 'workbook/findings.html#_numbers',
                                                                                  'reidnb/workbook/findings.py'),
                                           'reidnb.workbook.findings._Numbers.__init__': ( 'workbook/findings.html#_numbers.__init__',

@@ -311,7 +311,7 @@ def _findings(args):
         return _print_json(dict(findings=entries, counts=count_states(judged)))
     for j in judged:
         ours = (
-            "" if j.reproduced == "not run" else "  (ours " + ", ".join(f"{m:+.1f} ± {h:.1f}" for m, h in j.ours) + ")"
+            "" if j.reproduced == "not run" else "  (ours " + ", ".join(j.differences()) + ")"
         )
         if args.all or j.reproduced != "not run" or j.documented != "holds":
             print(

@@ -177,6 +177,10 @@ class Judged:
     said: list  # documented difference of each pair, nan where the notes are empty
     ours: list  # (mean difference, half width) of each pair
 
+    def differences(self) -> list:  # of strings
+        "Our difference of each pair and its half width, for people."
+        return [f"{m:+.1f} (one seed)" if math.isinf(h) else f"{m:+.1f} ± {h:.1f}" for m, h in self.ours]
+
 
 def _judge_finding(finding, numbers):
     pairs = finding.pairs()
