@@ -310,9 +310,7 @@ def _findings(args):
         ]
         return _print_json(dict(findings=entries, counts=count_states(judged)))
     for j in judged:
-        ours = (
-            "" if j.reproduced == "not run" else "  (ours " + ", ".join(j.differences()) + ")"
-        )
+        ours = "" if j.reproduced == "not run" else "  (ours " + ", ".join(j.differences()) + ")"
         if args.all or j.reproduced != "not run" or j.documented != "holds":
             print(
                 f"{j.finding.document}:{j.finding.line:<4} notes: {j.documented:6} ours: {j.reproduced:10} {j.finding.says}{ours}"
