@@ -130,6 +130,20 @@ def _places(row, wanted, out):
                 t[k] = row[group[k]]
                 start = stop
 
+
+@njit(nogil=True, cache=True)
+def _near(row, wanted, near, where):
+    "Copy, in their order, the keys not beyond the farthest of the wanted columns (rising); where those went, and how many keys are left."
+    farthest, count, start = row[wanted].max(), 0, 0
+    for k in range(len(wanted) + 1):
+        stop = wanted[k] if k < len(wanted) else len(row)
+        for g in range(start, stop):
+            near[count] = row[g]
+            count += row[g] <= farthest
+        if k < len(wanted):
+            where[k], start = count, stop
+    return count
+
 # %% ../../nbs/evaluation/01_ranking.ipynb #cd1bea11
 @njit(nogil=True, cache=True)
 def _scores_of_ranks(ranks):
@@ -146,6 +160,7 @@ def _scores_of_ranks(ranks):
 @njit(nogil=True, cache=True)
 def _score_block(keys, members, low, high, gallery_camids, query_camids, out):
     "Scores of a block of queries from their ranking keys, written into out (q, 4)."
+    near = np.empty(keys.shape[1], keys.dtype)
     for i in range(len(keys)):
         row, same = keys[i], members[low[i] : high[i]]
         own = gallery_camids[same] == query_camids[i]
@@ -153,8 +168,9 @@ def _score_block(keys, members, low, high, gallery_camids, query_camids, out):
         out[i, :3], out[i, 3] = np.nan, 0
         if not len(wanted):
             continue
-        ranks = np.empty(len(wanted), np.int64)
-        _places(row, wanted, ranks)
+        ranks, where = np.empty(len(wanted), np.int64), np.empty(len(wanted), np.int64)
+        left = _near(row, wanted, near, where)
+        _places(near[:left], where, ranks)
         for k in range(len(wanted)):
             r = wanted[k]
             for other in leaving:  # same person, same camera: not in the ranking

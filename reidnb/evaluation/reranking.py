@@ -17,7 +17,7 @@ from ..data.samples import DataError
 from .ranking import check_features, in_blocks, unit
 
 # %% ../../nbs/evaluation/04_reranking.ipynb #2d7e2d1b
-TILE = 512  # rows of a tile
+TILE = 768  # rows of a tile
 
 
 @njit(nogil=True, cache=True, fastmath={"reassoc"})
@@ -39,13 +39,13 @@ def _any_below_one(values, bound):
 
 
 @njit(nogil=True, cache=True)
-def _insert(best, who, value, name):
-    "Put a value into a rising list, behind its equals."
-    k = len(best) - 1
-    while k > 0 and best[k - 1] > value:
-        best[k], who[k] = best[k - 1], who[k - 1]
+def _insert(values, index, i, value, name):
+    "Put a value into row i of rising lists, behind its equals."
+    k = values.shape[1] - 1
+    while k > 0 and values[i, k - 1] > value:
+        values[i, k], index[i, k] = values[i, k - 1], index[i, k - 1]
         k -= 1
-    best[k], who[k] = value, name
+    values[i, k], index[i, k] = value, name
 
 # %% ../../nbs/evaluation/04_reranking.ipynb #ba95806f
 @njit(nogil=True, cache=True)
@@ -59,7 +59,7 @@ def _offer(tile, first_column, values, index):
             if _any_below_one(row[start:stop], values[i, width]):
                 for j in range(start, stop):
                     if row[j] < values[i, width]:
-                        _insert(values[i], index[i], row[j], first_column + j)
+                        _insert(values, index, i, row[j], first_column + j)
 
 # %% ../../nbs/evaluation/04_reranking.ipynb #6659d1b1
 @njit(nogil=True, cache=True)
@@ -74,7 +74,7 @@ def _offer_down(tile, first_row, values, index):
             if _any_below(row[start:stop], bounds[start:stop]):
                 for j in range(start, stop):
                     if row[j] < bounds[j]:
-                        _insert(values[j], index[j], row[j], first_row + i)
+                        _insert(values, index, j, row[j], first_row + i)
                         bounds[j] = values[j, width]
 
 # %% ../../nbs/evaluation/04_reranking.ipynb #81e6205a
@@ -101,8 +101,8 @@ class _Features:
             np.fill_diagonal(block, 0)
         return block
 
-    def rows(self, start, stop, queries):  # squared distances of some queries to the gallery
-        return np.maximum(self.left[start:stop] @ self.right[queries:].T, 0)
+    def rows(self, start, stop, queries, out):  # squared distances of some queries to the gallery
+        np.maximum(np.matmul(self.left[start:stop], self.right[queries:].T, out=out), 0, out=out)
 
     def pairs(self, a, b):  # squared distances of single pairs
         parts = [slice(k, k + 65536) for k in range(0, len(a), 65536)]
@@ -115,13 +115,22 @@ class _Features:
         row = np.concatenate([self.tile(t, j)[r] if j >= t else self.tile(j, t)[:, r] for j in tiles])
         return np.maximum(row, 0)
 
-    def nearest(self, k):  # values (N, k), index (N, k), maximum (N,)
+    def _keep(self, block, row, column, out):  # what of a block is between queries and gallery
+        rows, skipped = max(0, len(out) - row), max(0, len(out) - column)
+        part = block[:rows, skipped:]
+        if part.size:
+            first = column + skipped - len(out)
+            np.maximum(part, 0, out=out[row : row + len(part), first : first + part.shape[1]])
+
+    def nearest(self, k, out=None):  # values (N, k), index (N, k), maximum (N,); out (Q, G) gets the squared distances
         values = np.full((len(self), k), np.inf, np.float32)
         index, maximum = np.zeros((len(self), k), np.int32), np.zeros(len(self), np.float32)
         tiles = -(-len(self) // TILE)
         for i in range(tiles):
             for j in range(i, tiles):
                 block = self.tile(i, j)
+                if out is not None:
+                    self._keep(block, i * TILE, j * TILE, out)
                 rows, columns = slice(i * TILE, (i + 1) * TILE), slice(j * TILE, (j + 1) * TILE)
                 _offer(block, j * TILE, values[rows], index[rows])
                 np.maximum(maximum[rows], block.max(1), out=maximum[rows])
@@ -150,18 +159,20 @@ class _OnDevice(_Features):
         block.diagonal(start).zero_()
         return block
 
-    def rows(self, start, stop, queries):
-        return self._block(start, stop)[:, queries:].cpu().numpy()
+    def rows(self, start, stop, queries, out):
+        out[:] = self._block(start, stop)[:, queries:].cpu().numpy()
 
     def whole_row(self, i):  # in the block that it was in, so with the same numbers
         start = i // ROWS * ROWS
         return self._block(start, min(start + ROWS, len(self)))[i - start].cpu().numpy()
 
-    def nearest(self, k):
+    def nearest(self, k, out=None):
         parts = []
         for start in range(0, len(self), ROWS):
             block = self._block(start, min(start + ROWS, len(self)))
             values, index = block.topk(k, 1, largest=False)
+            if out is not None and start < len(out):
+                out[start : start + ROWS] = block[: len(out) - start, len(out) :].cpu().numpy()
             parts.append((values.cpu().numpy(), index.int().cpu().numpy(), block.amax(1).cpu().numpy()))
         values, index, maximum = (np.concatenate(column) for column in zip(*parts))
         return values, index, maximum
@@ -169,7 +180,19 @@ class _OnDevice(_Features):
 # %% ../../nbs/evaluation/04_reranking.ipynb #e97392be
 ROWS = 1024  # of a block on a device
 
-# %% ../../nbs/evaluation/04_reranking.ipynb #135f7904
+# %% ../../nbs/evaluation/04_reranking.ipynb #7bdf0051
+def _upper_bounds(matrix, k):
+    "Just above what each row's k-th smallest can be at most; infinity where that does not pay."
+    pieces = matrix.shape[1] // 256
+    if k > 128 or pieces < 16:  # nothing to gain
+        return np.full(len(matrix), np.inf, np.float32)
+    least = np.empty((len(matrix), 256), np.float32)
+    for start in range(0, len(matrix), 64):  # what fits into the cache
+        part = matrix[start : start + 64, : pieces * 256]
+        part.reshape(len(part), pieces, 256).min(1, out=least[start : start + 64])
+    return np.nextafter(np.partition(least, k - 1, 1)[:, k - 1], np.float32(np.inf))
+
+# %% ../../nbs/evaluation/04_reranking.ipynb #a246dfa4
 @dataclass(frozen=True)
 class _Distances:
     "Squared distances of given matrices: queries × gallery, queries × queries, gallery × gallery."
@@ -181,8 +204,8 @@ class _Distances:
     def __len__(self):
         return len(self.qg) + self.qg.shape[1]
 
-    def rows(self, start, stop, queries):  # squared distances of some queries to the gallery
-        return np.square(self.qg[start:stop], dtype=np.float32)
+    def rows(self, start, stop, queries, out):  # squared distances of some queries to the gallery
+        np.square(self.qg[start:stop], out=out)
 
     def pairs(self, a, b):  # squared distances of single pairs
         return _given_pairs(self.qg, self.qq, self.gg, a, b)
@@ -192,9 +215,12 @@ class _Distances:
         row = np.hstack([self.qq[i], self.qg[i]] if i < q else [self.qg[:, i - q], self.gg[i - q]])
         return np.square(row, dtype=np.float32)
 
-    def nearest(self, k):  # found among the distances as they are; only what is kept gets squared
+    def nearest(self, k, out=None):  # found among the distances as they are; only what is kept gets squared
+        if out is not None:
+            np.square(self.qg, out=out)
         q = len(self.qg)
-        values, index = np.full((len(self), k), np.inf, np.float32), np.zeros((len(self), k), np.int32)
+        bounds = np.concatenate([_upper_bounds(self.qg, k), _upper_bounds(self.gg, k)])
+        values, index = np.repeat(bounds[:, None], k, 1), np.zeros((len(self), k), np.int32)
         _offer(self.qq, 0, values[:q], index[:q])
         _offer(self.qg, q, values[:q], index[:q])
         _offer_down(self.qg, 0, values[q:], index[q:])
@@ -202,14 +228,14 @@ class _Distances:
         largest = [np.maximum(self.qq.max(1), self.qg.max(1)), np.maximum(self.qg.max(0), self.gg.max(1))]
         return np.square(values), index, np.square(np.concatenate(largest), dtype=np.float32)
 
-# %% ../../nbs/evaluation/04_reranking.ipynb #c7dc3e98
+# %% ../../nbs/evaluation/04_reranking.ipynb #2f14db47
 SLACK = 8  # neighbours kept beyond those needed
 
 
-def _neighbours(source, k):
+def _neighbours(source, k, out=None):
     "Scaled distances and indices of each row's k nearest, as a stable sort of the divided row would give them."
     kept = min(k + SLACK, len(source))
-    values, index, maximum = source.nearest(kept)
+    values, index, maximum = source.nearest(kept, out)
     if not np.isfinite(maximum).all():
         raise DataError(
             f"distances: NaN or infinity in row {np.flatnonzero(~np.isfinite(maximum))[0]} of queries and gallery; expected numbers"
@@ -225,7 +251,7 @@ def _neighbours(source, k):
             scaled[i, :k] = row[index[i, :k]]
     return scaled[:, :k], np.ascontiguousarray(index[:, :k]), maximum
 
-# %% ../../nbs/evaluation/04_reranking.ipynb #2f14db47
+# %% ../../nbs/evaluation/04_reranking.ipynb #eb066984
 @njit(nogil=True, cache=True)
 def _reciprocal(index, i, k, out):
     "Members of i's k + 1 nearest that have i among theirs; returns how many."
@@ -239,7 +265,7 @@ def _reciprocal(index, i, k, out):
                 break
     return count
 
-# %% ../../nbs/evaluation/04_reranking.ipynb #b7567079
+# %% ../../nbs/evaluation/04_reranking.ipynb #7230db4a
 @njit(nogil=True, cache=True)
 def _expanded(index, i, k1, half, own, theirs, mark, out):
     "The expanded k-reciprocal set of i in rising order; mark is (N,) zeros and is left so."
@@ -265,7 +291,7 @@ def _expanded(index, i, k1, half, own, theirs, mark, out):
     out[:count].sort()
     return count
 
-# %% ../../nbs/evaluation/04_reranking.ipynb #199c2d66
+# %% ../../nbs/evaluation/04_reranking.ipynb #f2b62f63
 @njit(nogil=True, cache=True)
 def _expand_all(index, k1, half):
     "Expanded sets of all images: start (N + 1,), member."
@@ -276,16 +302,18 @@ def _expand_all(index, k1, half):
         np.empty(room, np.int32),
         np.zeros(n, np.int8),
     )
-    start = np.zeros(n + 1, np.int64)
-    for i in range(n):
-        start[i + 1] = start[i] + _expanded(index, i, k1, half, own, theirs, mark, out)
-    member = np.empty(start[n], np.int32)
+    start, member = np.zeros(n + 1, np.int64), np.empty(32 * n + room, np.int32)
     for i in range(n):
         count = _expanded(index, i, k1, half, own, theirs, mark, out)
-        member[start[i] : start[i] + count] = out[:count]
-    return start, member
+        start[i + 1] = start[i] + count
+        if start[i + 1] > len(member):
+            longer = np.empty(2 * len(member), np.int32)
+            longer[: start[i]] = member[: start[i]]
+            member = longer
+        member[start[i] : start[i + 1]] = out[:count]
+    return start, member[: start[n]].copy()
 
-# %% ../../nbs/evaluation/04_reranking.ipynb #7230db4a
+# %% ../../nbs/evaluation/04_reranking.ipynb #01bbcfe3
 @njit(nogil=True, cache=True)
 def _mean_vectors(start, member, weight, index, k2):
     "Mean of the vectors of each image's k2 nearest."
@@ -318,7 +346,7 @@ def _mean_vectors(start, member, weight, index, k2):
             out_weight[out_start[i] + c] = total[touched[c]] / np.float32(k2)
     return out_start, out_member, out_weight
 
-# %% ../../nbs/evaluation/04_reranking.ipynb #f2b62f63
+# %% ../../nbs/evaluation/04_reranking.ipynb #3abd9c70
 @njit(nogil=True, cache=True)
 def _invert(start, member, weight, first):
     "Who, from image `first` on, has each member: start (N + 1,), image − first, weight."
@@ -348,21 +376,22 @@ def _mix(first, rows, maximum, vectors, inverted, lam):
             w = weight[p]
             for q in range(where[member[p]], where[member[p] + 1]):
                 shared[image[q]] += min(w, value[q])
-        scale = lam / maximum[first + r]
+        scale, one, two = lam / maximum[first + r], np.float32(1), np.float32(2)  # a plain 1 would make it double
         for g in range(rows.shape[1]):
-            rows[r, g] = (1 - lam) * (1 - shared[g] / (2 - shared[g])) + scale * rows[r, g]
+            rows[r, g] = (one - lam) * (one - shared[g] / (two - shared[g])) + scale * rows[r, g]
 
-# %% ../../nbs/evaluation/04_reranking.ipynb #01bbcfe3
+# %% ../../nbs/evaluation/04_reranking.ipynb #07f50f69
 class _Reranker:
     "Neighbourhoods of queries and gallery; gives final distances by blocks of queries."
 
-    def __init__(self, source, queries, k1, k2, lam):
+    def __init__(self, source, queries, k1, k2, lam, whole=False):
         if not 0 < k1 < len(source) or not 0 < k2 <= k1 + 1 or not 0 <= lam <= 1:
             raise DataError(
                 f"k1 = {k1}, k2 = {k2}, lambda = {lam}: expected 0 < k1 < {len(source)} images, 0 < k2 ≤ k1 + 1, 0 ≤ lambda ≤ 1"
             )
         self.source, self.queries, self.lam = source, queries, np.float32(lam)
-        scaled, index, self.maximum = _neighbours(source, k1 + 1)
+        self.out = np.empty((queries, len(source) - queries), np.float32) if whole else None
+        scaled, index, self.maximum = _neighbours(source, k1 + 1, self.out)
         start, member = _expand_all(index, k1, int(np.around(k1 / 2)))
         weight = self._weights(scaled, index, start, member)
         self.vectors = _mean_vectors(start, member, weight, index, k2) if k2 > 1 else (start, member, weight)
@@ -378,21 +407,14 @@ class _Reranker:
         weight = np.exp(-distance)
         return weight / np.add.reduceat(weight, start[:-1])[owner]
 
-    def block(self, start, stop):  # final distances of queries start … stop − 1, (stop − start, G)
-        rows = self.source.rows(start, stop, self.queries)
+    def mix(self, start, rows):  # squared distances of queries from `start` on become final ones
         _mix(start, rows, self.maximum, self.vectors, self.inverted, self.lam)
-        return rows
 
     def everything(self, threads):  # final distances of all queries, (Q, G)
-        out = np.empty((self.queries, len(self.source) - self.queries), np.float32)
+        in_blocks(self.queries, 64, lambda start, stop: self.mix(start, self.out[start:stop]), threads)
+        return self.out
 
-        def fill(start, stop):
-            out[start:stop] = self.block(start, stop)
-
-        in_blocks(self.queries, 256, fill, threads)
-        return out
-
-# %% ../../nbs/evaluation/04_reranking.ipynb #3abd9c70
+# %% ../../nbs/evaluation/04_reranking.ipynb #c223eab9
 @njit(nogil=True, cache=True)
 def _member_distances(scaled, index, owner, member):
     "Scaled distance of each member that is among its owner's nearest; NaN for the others."
@@ -415,13 +437,12 @@ def _given_pairs(qg, qq, gg, a, b):
         out[p] = d * d
     return out
 
-# %% ../../nbs/evaluation/04_reranking.ipynb #dbef5041
-def _reranker(queries, gallery, kind, k1, k2, lam, device):
+# %% ../../nbs/evaluation/04_reranking.ipynb #011b90e5
+def _source(queries, gallery, kind, device):  # a function of its own, so that its copies are gone when the work begins
     queries, gallery = check_features("query", queries, kind), check_features("gallery", gallery, kind)
-    features = np.concatenate([queries, gallery]).astype(np.float32)
+    features = np.concatenate([queries, gallery], dtype=np.float32)
     features = unit(features) if kind == "cosine" else features
-    source = _Features.of(features) if device is None else _OnDevice.on(features, device)
-    return _Reranker(source, len(queries), k1, k2, lam)
+    return _Features.of(features) if device is None else _OnDevice.on(features, device)
 
 
 def rerank(
@@ -436,10 +457,10 @@ def rerank(
 ) -> np.ndarray:  # (Q, G) float32 final distances
     "k-reciprocal re-ranking from features, in the memory of its result and a few tiles."
     with threadpool_limits(threads or None, "blas"):
-        ranker = _reranker(queries, gallery, kind, k1, k2, lam, device)
+        ranker = _Reranker(_source(queries, gallery, kind, device), len(queries), k1, k2, lam, whole=True)
     return ranker.everything(threads)
 
-# %% ../../nbs/evaluation/04_reranking.ipynb #07f50f69
+# %% ../../nbs/evaluation/04_reranking.ipynb #536a324b
 def rerank_top(
     queries: np.ndarray,  # (Q, D) features
     gallery: np.ndarray,  # (G, D) features, without junk
@@ -454,18 +475,23 @@ def rerank_top(
     "The best results of a re-ranked search, for galleries whose full result would not fit into memory."
     top = min(top, len(gallery))
     with threadpool_limits(threads or None, "blas"):
-        ranker = _reranker(queries, gallery, kind, k1, k2, lam, device)
+        ranker = _Reranker(_source(queries, gallery, kind, device), len(queries), k1, k2, lam)
     index, distance = np.empty((len(queries), top), np.int32), np.empty((len(queries), top), np.float32)
 
     def fill(start, stop):
-        rows, best = ranker.block(start, stop), np.full((stop - start, top), np.inf, np.float32)
+        rows, best = (
+            np.empty((stop - start, len(gallery)), np.float32),
+            np.full((stop - start, top), np.inf, np.float32),
+        )
+        ranker.source.rows(start, stop, len(queries), rows)
+        ranker.mix(start, rows)
         _offer(rows, 0, best, index[start:stop])
         distance[start:stop] = best
 
     in_blocks(len(queries), int(np.clip((64 << 20) // (4 * len(gallery)), 8, 256)), fill, threads)
     return index, distance
 
-# %% ../../nbs/evaluation/04_reranking.ipynb #c223eab9
+# %% ../../nbs/evaluation/04_reranking.ipynb #df483258
 def rerank_distances(
     qg: np.ndarray,  # (Q, G) euclidean distances, not squared
     qq: np.ndarray,  # (Q, Q)
@@ -477,4 +503,4 @@ def rerank_distances(
 ) -> np.ndarray:  # (Q, G) float32 final distances
     "k-reciprocal re-ranking of given distances, e.g. the sum of an ensemble's matrices (002, line 155); `DataError` for NaN."
     plain = [np.ascontiguousarray(matrix, np.float32) for matrix in (qg, qq, gg)]
-    return _Reranker(_Distances(*plain), len(qg), k1, k2, lam).everything(threads)
+    return _Reranker(_Distances(*plain), len(qg), k1, k2, lam, whole=True).everything(threads)
