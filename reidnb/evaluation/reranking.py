@@ -390,7 +390,8 @@ class _Reranker:
                 f"k1 = {k1}, k2 = {k2}, lambda = {lam}: expected 0 < k1 < {len(source)} images, 0 < k2 ≤ k1 + 1, 0 ≤ lambda ≤ 1"
             )
         self.source, self.queries, self.lam = source, queries, np.float32(lam)
-        self.out = np.empty((queries, len(source) - queries), np.float32) if whole else None
+        shape = (queries, len(source) - queries)
+        self.out: Any = np.empty(shape, np.float32) if whole else None  # streams do without
         scaled, index, self.maximum = _neighbours(source, k1 + 1, self.out)
         start, member = _expand_all(index, k1, int(np.around(k1 / 2)))
         weight = self._weights(scaled, index, start, member)
@@ -411,8 +412,9 @@ class _Reranker:
         _mix(start, rows, self.maximum, self.vectors, self.inverted, self.lam)
 
     def everything(self, threads):  # final distances of all queries, (Q, G)
-        in_blocks(self.queries, 64, lambda start, stop: self.mix(start, self.out[start:stop]), threads)
-        return self.out
+        out = self.out
+        in_blocks(self.queries, 64, lambda start, stop: self.mix(start, out[start:stop]), threads)
+        return out
 
 # %% ../../nbs/evaluation/04_reranking.ipynb #c223eab9
 @njit(nogil=True, cache=True)
