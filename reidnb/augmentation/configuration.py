@@ -26,6 +26,10 @@ class Augmentation(Configuration):
     stretch_ends: Literal["legs", "head", "both", "mostly legs"] = (
         "legs"  # where a stretch cuts; "mostly legs" is legs four times in five
     )
+    stretch_kept: tuple[float, float] = (
+        0.5,
+        1.0,
+    )  # least and largest share of the height that a stretch keeps; above 1 it squeezes (000, line 109)
     vary: tuple[float, float] | None = (
         None  # least and largest size of the input in each axis, one draw a batch (000, line 224)
     )

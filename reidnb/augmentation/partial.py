@@ -32,16 +32,18 @@ def stretch(
     generator: torch.Generator,
     least: float = 0.5,  # share of the height that is kept at least
     heads: float = 0.0,  # probability that the cut takes the head, not the legs
+    most: float = 1.0,  # largest share; above 1 the image is squeezed, and reflected beyond its end
 ) -> tuple:  # images, and the factor by which each was stretched (B,)
     "Cut one end off and stretch the rest to the frame."
     b, _, h, w = images.shape
     chance, height, side = torch.rand(3, b, generator=generator).to(images.device)
-    kept = torch.where(chance < p, least + height * (1 - least), torch.ones_like(height))
+    kept = torch.where(chance < p, least + height * (most - least), torch.ones_like(height))
     top = torch.where(side < heads, 1 - kept, torch.zeros_like(kept))
     y = (top[:, None] + (torch.arange(h, device=images.device) + 0.5) / h * kept[:, None]) * 2 - 1
     x = ((torch.arange(w, device=images.device) + 0.5) / w * 2 - 1).expand(b, w)
     grid = torch.stack(torch.broadcast_tensors(x[:, None, :], y[:, :, None]), -1)
-    return F.grid_sample(images, grid, mode="bilinear", padding_mode="border", align_corners=False), 1 / kept
+    beyond = "reflection" if most > 1 else "border"
+    return F.grid_sample(images, grid, mode="bilinear", padding_mode=beyond, align_corners=False), 1 / kept
 
 # %% ../../nbs/augmentation/03_partial.ipynb #27377075
 def vary_size(

@@ -8,6 +8,8 @@ __all__ = ['Protocol']
 # %% ../../nbs/evaluation/00_configuration.ipynb #dfa4b4fe
 from typing import Literal
 
+from pydantic import Field
+
 from ..configuration import Configuration
 from ..data.views import STRETCHED, View
 
@@ -23,4 +25,9 @@ class Protocol(Configuration):
     taps: tuple[float, float] | None = (
         None  # spacing of the taps of all convolutions in y and x, set by hand (000, line 265)
     )
+    task: Literal["retrieval", "ratio"] = (
+        "retrieval"  # ratio: how well the stretch of the images is seen (000, line 172)
+    )
+    iterations: int | None = Field(None, ge=1, le=9)  # how often a ratio network looks, if not as often as in training
+    groups: bool = False  # galleries of one image a person, one after the other (000, line 107)
     rerank: bool = False  # k-reciprocal re-ranking with k1 = 20, k2 = 6, 0.3 (001, line 88; 002, line 228)

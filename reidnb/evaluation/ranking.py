@@ -80,6 +80,10 @@ class Scores:
     def cmc(self, k: int) -> float:
         return _mean(np.where(self.first > 0, self.first <= k, np.nan))
 
+    def per_query(self) -> dict:  # (Q,) values by the name of their mean
+        "What means are made of."
+        return dict(mAP=self.ap, R1=np.where(self.first > 0, self.first == 1, np.nan))
+
     @property
     def unmatched(self) -> int:
         return int((self.first == 0).sum())

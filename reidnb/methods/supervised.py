@@ -20,8 +20,10 @@ from ..losses.configuration import Objective
 from ..losses.identity import arcface_logits, cosface_logits, cosine_logits, softmax_loss
 from ..losses.triplet import margin_at, pull_triplet_loss, soft_triplet_loss, triplet_loss
 from ..losses.weights import WeightedSum
+from ..losses.ratio import change_loss, pull_loss, stretch_loss
 from ..models.configuration import Embedding, Size
 from ..models.embedding import EmbeddingNet
+from ..models.ratio import believed
 from ..training.fit import Method
 
 # %% ../../nbs/methods/00_supervised.ipynb #c2cf2141
@@ -63,6 +65,23 @@ def metric_loss(
     return triplet_loss(features, labels, margin_at(loss.margin_steps, loss.margin, epoch), loss.distance)
 
 # %% ../../nbs/methods/00_supervised.ipynb #d745d28f
+def _ratio(net, loss, stretched, whole, factor):
+    "What the network sees, with which taps, and how wrong the ratio network was."
+    looks = net.estimates(stretched)
+    before = net.estimates(whole) if loss.relative or loss.trunk == "whole" else []
+    if loss.relative:
+        wrong = [change_loss(r, factor, b, loss.logarithm) for r, b in zip(looks, before)]
+        wrong += [loss.pull * pull_loss(b, loss.pull_to) for b in before]
+    else:
+        wrong = [stretch_loss(r, factor, loss.logarithm) for r in looks]
+    total = torch.stack(wrong).sum() / len(looks)
+    if loss.cycle:
+        again, was = net(stretched, believed(factor)), before[0] if before else torch.ones_like(factor)
+        total = total + loss.cycle * change_loss(again, torch.ones_like(factor), was, loss.logarithm)
+    taps = believed(before[-1] if loss.trunk == "whole" else looks[-1])
+    return whole if loss.trunk == "whole" else stretched, taps if loss.taught_by_identity else taps.detach(), total
+
+# %% ../../nbs/methods/00_supervised.ipynb #8fa36141
 class Supervised(Method):
     "Identity and metric learning on one embedding."
 
@@ -84,18 +103,28 @@ class Supervised(Method):
             augmentation,
             seed,
         )
-        chosen = {name: loss for name in ("identity", "metric", "center") if (loss := getattr(objective, name))}
+        chosen = {
+            name: loss for name in ("identity", "metric", "center", "ratio") if (loss := getattr(objective, name))
+        }
         self.classifier = Classifier(self.net.dim, classes, objective.identity) if objective.identity else None
         self.center = CenterLoss(self.net.dim, classes) if objective.center else None
         self.pool = PatchPool(image) if augmentation.patch else None
+        if self.net.ratio is not None and objective.ratio and objective.ratio.alone:
+            self.requires_grad_(False)
+            self.net.ratio.requires_grad_(True)
         self.sum = WeightedSum({name: loss.weight for name, loss in chosen.items()}, objective.weights == "learned")
 
     def losses(self, batch: dict) -> dict:  # name -> scalar
         "The losses of a batch from `PKBatches`."
         generator, recipe = step_generator(self.seed, batch["step"]), self.augmentation
-        images = augment(batch["image"], recipe, generator, self.pool)
-        images, told = self._partial(images, recipe, generator)
-        features, found, labels = self.net(images, **told), {}, batch["label"]
+        whole = augment(batch["image"], recipe, generator, self.pool)
+        images, told, factor = self._partial(whole, recipe, generator)
+        found, labels = {}, batch["label"]
+        if self.objective.ratio and self.net.ratio is not None:
+            images, told["taps"], found["ratio"] = _ratio(self.net.ratio, self.objective.ratio, images, whole, factor)
+        if self.classifier is None and not self.objective.metric:
+            return found
+        features = self.net(images, **told)
         if self.classifier is not None:
             found["identity"] = self.classifier(features["bn"], labels)
         compared = features["global"].float()  # distances in full precision
@@ -106,18 +135,27 @@ class Supervised(Method):
         return found
 
     def _partial(self, images, recipe, generator):
-        "Occluded, stretched or of another size; and what the network is told of it."
-        told = {}
+        "Occluded, stretched or of another size; what the network is told of it; and by how much each was stretched."
+        told, factor = {}, torch.ones(len(images), device=images.device)
         if recipe.occlude:
             images, told["visible"] = occlude(images, recipe.occlude, generator)
         if recipe.stretch:
             heads = {"legs": 0.0, "head": 1.0, "both": 0.5, "mostly legs": 0.2}[recipe.stretch_ends]
-            images, _ = stretch(images, recipe.stretch, generator, heads=heads)
+            least, most = recipe.stretch_kept
+            images, factor = stretch(images, recipe.stretch, generator, least, heads, most)
         if recipe.vary:
             images, factors = vary_size(images, recipe.vary, generator)
             if self.net.spacing is not None:
                 told["taps"] = torch.tensor(factors, device=images.device).expand(len(images), 2)
-        return images, told
+        return images, told, factor
+
+    def train(self, mode: bool = True):
+        "A network that only lends its eyes keeps its statistics, too."
+        super().train(mode)
+        if mode and self.net.ratio is not None and self.objective.ratio and self.objective.ratio.alone:
+            self.eval()
+            self.net.ratio.train()
+        return self
 
     def own_optimisers(self) -> list:
         "The centres' own descent, on their loss without its weight."
@@ -133,7 +171,7 @@ class Supervised(Method):
         return self.sum.current()
 
     def start_from(self, trained: dict):
-        "Take over the network of another run, and its neck where both have one; its classifier knew other people and stays behind."
+        "Take over the network of another run, and its neck where both have one. Its classifier knew other people and stays behind, unless nothing but the ratio network learns."
         mine = self.net.state_dict()
         theirs = {k.removeprefix("net."): v for k, v in trained.items() if k.startswith("net.")}
         wrong = [
@@ -143,8 +181,30 @@ class Supervised(Method):
             raise ConfigurationError(
                 f"start: the other run's network does not fit, the first tensor that differs is {wrong[0]!r}"
             )
-        self.net.load_state_dict({k: theirs.get(k, v) for k, v in mine.items()})
+        fits = {k: theirs[k] for k, v in mine.items() if k in theirs and theirs[k].shape == v.shape}
+        self.net.load_state_dict(mine | fits)
+        if self.objective.ratio and self.objective.ratio.alone and self.classifier is not None:
+            weight = trained.get("classifier.weight")
+            if weight is None or weight.shape != self.classifier.weight.shape:
+                raise ConfigurationError(
+                    "start: only the ratio network learns, but the other run has no classifier for these people; expected a run on the same data with an identity loss"
+                )
+            self.classifier.load_state_dict({"weight": weight})
 
-    def embed(self, images: torch.Tensor, visible=None, taps=None) -> torch.Tensor:  # (B, 3, H, W) normalised → (B, D)
-        "The vector that is compared at test; a protocol may say what is visible, or how far taps are apart."
+    def embed(
+        self,
+        images: torch.Tensor,  # (B, 3, H, W) normalised
+        visible=None,  # (B, 1, H, W) what is to be seen
+        taps=None,  # (B, 2) how far taps are apart; default what the ratio network says, if there is one
+        iterations: int | None = None,  # how often that looks; default as in training
+    ) -> torch.Tensor:  # (B, D)
+        "The vector that is compared at test."
+        if taps is None and self.net.ratio is not None:
+            taps = believed(self.net.ratio.estimates(images, iterations)[-1])
         return self.net(images, visible, taps)["bn"]
+
+    def ratios(self, images: torch.Tensor, iterations: int | None = None) -> torch.Tensor:  # (B, 3, H, W) → (B,)
+        "By how much each image looks stretched (`ConfigurationError` without a ratio network)."
+        if self.net.ratio is None:
+            raise ConfigurationError("task = ratio: this run has no ratio network; expected one with model.ratio")
+        return self.net.ratio.estimates(images, iterations)[-1]

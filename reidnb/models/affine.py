@@ -78,6 +78,14 @@ class Spacing:
     taps: torch.Tensor | None = None  # (B, 2) for y and x; None: plain convolution
     only_y: bool = False  # the spacing in x is 1 everywhere
 
+    def set_y(
+        self,
+        taps: torch.Tensor | None,  # (B,) spacing in y; None: plain convolution
+    ):
+        "Spread the taps in y alone."
+        self.taps = None if taps is None else torch.stack([taps, torch.ones_like(taps)], 1)
+        self.only_y = taps is not None
+
 
 class AffineConv2d(nn.Conv2d):
     "A convolution with taps as far apart as the shared spacing says."

@@ -13,6 +13,7 @@ from .affine import make_affine
 from .attention import GeM
 from .blocks import make_network
 from .configuration import Embedding, Size
+from .ratio import RatioNet, believed
 from .padding import mask_padding, pad_with_bias
 
 # %% ../../nbs/models/03_embedding.ipynb #b8d07c0c
@@ -36,7 +37,8 @@ class EmbeddingNet(nn.Module):
     ):
         super().__init__()
         self.backbone, self.bias_padded = make_network(model, size), model.padding == "bias"
-        self.spacing = make_affine(self.backbone) if model.kernels == "affine" else None
+        self.spacing = make_affine(self.backbone) if model.kernels == "affine" or model.ratio else None
+        self.ratio = RatioNet(model.ratio, size) if model.ratio else None
         self.visible = mask_padding(self.backbone) if model.padding == "masked" else None
         if self.bias_padded:
             pad_with_bias(self.backbone)
@@ -48,13 +50,17 @@ class EmbeddingNet(nn.Module):
         self,
         images: torch.Tensor,  # (B, 3, H, W)
         visible: torch.Tensor | None = None,  # (B, 1, H, W), 1 where something is to be seen
-        taps: torch.Tensor | None = None,  # (B, 2) spacing of the taps in y and x; makes a plain network affine
+        taps: torch.Tensor
+        | None = None,  # (B, 2) spacing of the taps in y and x, or (B,) in y; makes a plain network affine
     ) -> torch.Tensor:  # (B, C, H', W')
         "The backbone's output under a mask or a spacing."
         if taps is not None and self.spacing is None:
             self.spacing = make_affine(self.backbone)
         if self.spacing is not None:
-            self.spacing.taps = taps
+            if taps is None or taps.ndim == 1:
+                self.spacing.set_y(taps)
+            else:
+                self.spacing.taps, self.spacing.only_y = taps, False
         if self.visible is not None:
             self.visible.mask = visible
         if not self.bias_padded:
@@ -62,6 +68,8 @@ class EmbeddingNet(nn.Module):
         return self.backbone(torch.cat([images, torch.zeros_like(images[:1])]))[:-1]
 
     def forward(self, images: torch.Tensor, visible=None, taps=None) -> dict:  # → {"global": (B, D), "bn": (B, D)}
+        if taps is None and self.ratio is not None:
+            taps = believed(self.ratio.estimates(images)[-1])
         map = self.feature_map(images, visible, taps)
         features = self.pool(map) if self.pool else map.mean((2, 3))
         return {"global": features, "bn": self.neck(features)}

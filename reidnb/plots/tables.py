@@ -19,6 +19,7 @@ def plot_cells(
     frame: pd.DataFrame,  # one line a cell: name, metric, documented, mean, sd, low, high (per cent)
     metric: str = "mAP",  # which metric is drawn
     title: str = "",
+    unit: str = "%",
 ) -> Figure:
     "Documented and reproduced values of one metric, and differences from the first row."
     part = frame[frame["metric"] == metric].reset_index(drop=True)
@@ -51,12 +52,12 @@ def plot_cells(
             capsize=2,
             linewidth=1,
         )
-    left.set(yticks=y, yticklabels=part["name"], xlabel=f"{metric} (%)")
+    left.set(yticks=y, yticklabels=part["name"], xlabel=f"{metric} ({unit})" if unit else metric)
     left.invert_yaxis()
     left.grid(axis="x", alpha=0.3)
     right.axvline(0, color="black", linewidth=0.8)
     right.grid(axis="x", alpha=0.3)
-    right.set(xlabel=f"difference from “{part['name'].iloc[0]}” (points of {metric})")
+    right.set(xlabel=f"difference from “{part['name'].iloc[0]}” ({'points of ' * (unit == '%')}{metric})")
     fig.legend(*left.get_legend_handles_labels(), ncols=3, loc="lower center", frameon=False)
     if title:
         fig.suptitle(title)

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['PER_CENT', 'Reproduced', 'reproduce', 'row_names', 'column_groups', 'table_frame', 'cells_frame', 'wide_frame',
-           'provenance_frame']
+           'short_number', 'provenance_frame']
 
 # %% ../../nbs/workbook/08_cells.ipynb #89d0a197
 import math
@@ -195,10 +195,12 @@ def wide_frame(
         text = {(*column, side): "" for column in columns for side in ("notes", "ours")}
         for c in part.itertuples():
             spread = (
-                "" if math.isnan(c.sd) else f"\u00a0±\u00a0{_short(c.sd, c.metric)}"
+                "" if math.isnan(c.sd) else f"\u00a0±\u00a0{short_number(c.sd, c.metric)}"
             )  # no line break between the two
-            text[c.group, c.metric, "notes"] = "" if math.isnan(c.documented) else _short(c.documented, c.metric)
-            text[c.group, c.metric, "ours"] = "not run" if math.isnan(c.mean) else f"{_short(c.mean, c.metric)}{spread}"
+            text[c.group, c.metric, "notes"] = "" if math.isnan(c.documented) else short_number(c.documented, c.metric)
+            text[c.group, c.metric, "ours"] = (
+                "not run" if math.isnan(c.mean) else f"{short_number(c.mean, c.metric)}{spread}"
+            )
         rows[name, label] = text
     wide = pd.DataFrame.from_dict(rows, orient="index")
     wide.index = pd.MultiIndex.from_tuples(wide.index, names=["row", "as the notes write it"])
@@ -206,7 +208,7 @@ def wide_frame(
     return wide
 
 
-def _short(value, metric):
+def short_number(value: float, metric: str) -> str:
     "One decimal for per cent, three digits for errors, distances and losses."
     return f"{value:.1f}" if metric in PER_CENT else f"{value:.3g}"
 

@@ -160,10 +160,12 @@ def _print_result(table, preset, seeds, cells):
 
 def _cell(c):
     "The notes' number, ours, and its spread."
+    from reidnb.workbook.cells import short_number
+
     if c is None:
         return ""
-    notes, ours = (f"{v:6.1f}" if v == v else "     –" for v in (c.documented, c.mean))
-    return f"{notes} |{ours}" + (f" ± {c.sd:.1f}" if c.sd == c.sd else "")
+    notes, ours = (f"{short_number(v, c.metric):>6}" if v == v else "     –" for v in (c.documented, c.mean))
+    return f"{notes} |{ours}" + (f" ± {short_number(c.sd, c.metric)}" if c.sd == c.sd else "")
 
 # %% ../../nbs/workbook/12_command_line.ipynb #4c8f7e52
 def _planned(args):

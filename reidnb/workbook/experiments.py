@@ -14,7 +14,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from ..augmentation.configuration import Augmentation
 from ..configuration import Configuration, ConfigurationError, nearest, validated
@@ -50,6 +50,17 @@ class Experiment(Configuration):
     schedule: Schedule = Schedule()
     optimiser: Optimiser = Optimiser()
 
+    @model_validator(mode="after")
+    def _fits(self):
+        head, loss = self.model.ratio, self.objective.ratio
+        if (head is None) != (loss is None):
+            raise ValueError("model.ratio and objective.ratio belong together: a ratio network, and how it is taught")
+        if loss and head and loss.cycle and not head.affine:
+            raise ValueError("objective.ratio.cycle needs model.ratio.affine = true: it looks with other taps")
+        if loss and loss.alone and not self.start:
+            raise ValueError("objective.ratio.alone needs a start: the run whose network stays as it is")
+        return self
+
 # %% ../../nbs/workbook/02_experiments.ipynb #d35dbad5
 Key = dict[Literal["run", "protocol", "metric"], str]
 
@@ -77,7 +88,7 @@ class TableFile(Configuration):
     blocks: list[Block]
 
 
-METRICS = "mAP R1 R3 R5 R10 mINP mean forgetting error distance ae ae_l1 ae_l2".split()
+METRICS = "mAP R1 R3 R5 R10 mINP mean forgetting error ratio distance ae ae_l1 ae_l2".split()
 
 # %% ../../nbs/workbook/02_experiments.ipynb #7f08127f
 @dataclass(frozen=True)

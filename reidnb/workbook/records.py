@@ -20,6 +20,7 @@ import numpy as np
 from ..configuration import identity
 from ..evaluation.configuration import Protocol
 from ..evaluation.ranking import Scores
+from ..evaluation.ratios import RatioScores
 from ..files import write_atomically, write_json
 from .experiments import Experiment
 from .settings import Preset, project_root
@@ -140,9 +141,11 @@ class Archive:
         return len(chosen)
 
 # %% ../../nbs/workbook/03_records.ipynb #dfab45a7
-def pack_scores(scores: Scores) -> dict:
-    "Per-query values, short enough for git: AP and INP to seven digits, the rank of the first hit."
-    short = lambda values: [None if v != v else round(float(v), 7) for v in values]
+def pack_scores(scores: Scores | RatioScores) -> dict:
+    "Per-query values, short enough for git: AP and INP to seven digits, the rank of the first hit; or ratios to five."
+    short = lambda values, digits=7: [None if v != v else round(float(v), digits) for v in values]
+    if isinstance(scores, RatioScores):
+        return dict(predicted=short(scores.predicted, 5), factor=short(scores.factor, 5))
     return dict(ap=short(scores.ap), inp=short(scores.inp), first=[int(v) for v in scores.first])
 
 

@@ -13,7 +13,6 @@ import os
 import time
 from functools import partial
 from pathlib import Path
-import numpy as np
 import torch
 from ..configuration import ConfigurationError, described
 from ..data.batches import PKBatches, loader
@@ -21,6 +20,7 @@ from ..data.drawn import EDITION
 from ..evaluation.configuration import Protocol
 from ..evaluation.intervals import bootstrap_interval
 from ..evaluation.protocols import evaluate
+from ..evaluation.ranking import Scores
 from ..files import write_json
 from ..methods.supervised import Supervised
 from ..training.checkpoints import load_tensors, save_tensors
@@ -196,7 +196,7 @@ def score(
     began = time.perf_counter()
     images = open_data(protocol.data, preset, "test", None, testing_scale(experiment, protocol), protocol.view)
     found = evaluate(load_trained(record, experiment, preset, archive), images, protocol, choose_device(preset))
-    values = dict(mAP=found.ap, R1=np.where(found.first > 0, found.first == 1, np.nan))
+    values = found.per_query()
     content = dict(
         run=record["run"],
         seed=record["seed"],
@@ -205,9 +205,8 @@ def score(
         fingerprint=source,
         summary={k: round(v, 7) for k, v in found.summary().items()},
         interval={k: [round(v, 7) for v in bootstrap_interval(per_query)] for k, per_query in values.items()},
-        queries=len(found.ap),
-        unmatched=found.unmatched,
-        gallery=found.gallery,
+        queries=len(next(iter(values.values()))),
+        **(dict(unmatched=found.unmatched, gallery=found.gallery) if isinstance(found, Scores) else {}),
         seconds=round(time.perf_counter() - began, 2),
         peak_memory_mb=round(peak_memory()),
         **pack_scores(found),
