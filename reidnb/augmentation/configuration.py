@@ -30,6 +30,7 @@ class Augmentation(Configuration):
         0.5,
         1.0,
     )  # least and largest share of the height that a stretch keeps; above 1 it squeezes (000, line 109)
+    stretch_x: bool = False  # a stretch also cuts one side off, by as much at most (000, line 361)
     vary: tuple[float, float] | None = (
         None  # least and largest size of the input in each axis, one draw a batch (000, line 224)
     )

@@ -6,14 +6,18 @@
 __all__ = ['embed', 'evaluate', 'stretched_by', 'rank_groups']
 
 # %% ../../nbs/evaluation/03_protocols.ipynb #62800fcc
+from typing import Any
+
 import numpy as np
 import torch
 
 from ..augmentation.batch import normalise
+from ..configuration import ConfigurationError
 from ..data.images import ImageStore
 from .configuration import Protocol
 from .ratios import RatioScores
-from .ranking import Scores, rank_distances, rank_scores
+from .ranking import Scores, distance_block, rank_distances, rank_scores
+from ..losses.parts import part_distances
 from .reranking import rerank
 
 # %% ../../nbs/evaluation/03_protocols.ipynb #25313184
@@ -28,6 +32,7 @@ def embed(
     taps: tuple | None = None,  # (y, x) spacing of the taps of all convolutions
     mask: bool = False,  # tell the network where the image stands in its frame
     iterations: int | None = None,  # how often a ratio network looks
+    stretch: bool = False,  # tell an affine network by how much each image was stretched
     ask: str = "embed",  # the model's method; "ratios" for the stretch that it sees
 ) -> np.ndarray:  # (len(rows), D) float32
     "Features of some images."
@@ -42,6 +47,8 @@ def embed(
             told: dict = {"visible": torch.from_numpy(store.visible(rows[some])).to(device)} if mask else {}
             told |= {"taps": torch.tensor(taps, device=device).expand(len(images), 2)} if taps else {}
             told |= {"iterations": iterations} if iterations else {}
+            if stretch:
+                told["stretch"] = torch.from_numpy(stretched_by(store, rows[some])).float().to(device)
             parts.append(getattr(model, ask)(normalise(images), **told).float().cpu().numpy())
             if progress:
                 progress(len(images))
@@ -68,14 +75,20 @@ def evaluate(
     query, gallery = (np.flatnonzero((s["split"] == split) & (s["pid"] != -1)) for split in ("query", "gallery"))
     both = np.concatenate([query, gallery])
     if protocol.task == "ratio":
-        predicted = embed(model, store, both, device, 256, progress, None, False, protocol.iterations, "ratios")
+        told = dict[str, Any](iterations=protocol.iterations, ask="ratios")
+        predicted = embed(model, store, both, device, 256, progress, **told)
         return RatioScores(predicted, stretched_by(store, both))
-    features = embed(model, store, both, device, 256, progress, protocol.taps, protocol.mask, protocol.iterations)
+    told = dict[str, Any](
+        taps=protocol.taps, mask=protocol.mask, iterations=protocol.iterations, stretch=protocol.stretch
+    )
+    features = embed(model, store, both, device, 256, progress, **told)
     pids, camids = s["pid"].to_numpy(), s["camid"].to_numpy()
     labels = pids[query], pids[gallery], camids[query], camids[gallery]
     q, g, on = features[: len(query)], features[len(query) :], None if device == "cpu" else device
+    if parts := getattr(model, "parts", 0):
+        return _rank_parts(parts, q, g, labels, protocol)
     if protocol.groups:
-        return rank_groups(q, g, *labels, protocol.distance)
+        return rank_groups(distance_block(q, g, protocol.distance), *labels)
     if protocol.rerank:
         return rank_distances(rerank(q, g, protocol.distance, device=on), *labels)
     return rank_scores(q, g, *labels, protocol.distance, device=on)
@@ -93,13 +106,11 @@ def stretched_by(
 
 
 def rank_groups(
-    queries: np.ndarray,  # (Q, D)
-    gallery: np.ndarray,  # (G, D)
+    distances: np.ndarray,  # (Q, G)
     query_pids: np.ndarray,  # (Q,)
     gallery_pids: np.ndarray,  # (G,)
     query_camids: np.ndarray,  # (Q,)
     gallery_camids: np.ndarray,  # (G,)
-    kind: str = "cosine",
 ) -> Scores:  # of all queries in the first gallery, then in the second …
     "Score single-shot galleries: the first image of each person, then the second, as long as everybody has one."
     order = np.argsort(gallery_pids, kind="stable")
@@ -107,7 +118,20 @@ def rank_groups(
     found = []
     for k in range(count.min()):
         one = order[first + k]
-        parts = query_pids, gallery_pids[one], query_camids, gallery_camids[one]
-        found.append(rank_scores(queries, gallery[one], *parts, kind))
+        found.append(
+            rank_distances(distances[:, one], query_pids, gallery_pids[one], query_camids, gallery_camids[one])
+        )
     ap, inp, hit = (np.concatenate([getattr(s, name) for s in found]) for name in ("ap", "inp", "first"))
     return Scores(ap, inp, hit, len(first))
+
+
+def _rank_parts(parts, q, g, labels, protocol):
+    "Score embeddings of regions, features and then visibilities, by their distances over what both show."
+    if protocol.rerank:
+        raise ConfigurationError(
+            "rerank = true: distances over shared regions have no re-ranking here; test without it"
+        )
+    split = lambda x: (torch.from_numpy(x[:, :-parts]).unflatten(1, (parts, -1)), torch.from_numpy(x[:, -parts:]))
+    gallery, blocks = split(g), (split(q[start : start + 64]) for start in range(0, len(q), 64))
+    distances = torch.cat([part_distances(*block, *gallery, protocol.distance) for block in blocks]).numpy()
+    return rank_groups(distances, *labels) if protocol.groups else rank_distances(distances, *labels)

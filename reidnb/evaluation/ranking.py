@@ -93,6 +93,7 @@ class Scores:
         return dict(
             mAP=self.mAP,
             R1=self.cmc(1),
+            R3=self.cmc(3),
             R5=self.cmc(5),
             R10=self.cmc(10),
             mINP=self.mINP,

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['Weight', 'Softmax', 'ArcFace', 'CosFace', 'Triplet', 'SoftTriplet', 'Circle', 'Center', 'PullTriplet', 'Ratio',
-           'Objective']
+           'Parts', 'Objective']
 
 # %% ../../nbs/losses/00_configuration.ipynb #1e35f0ea
 from typing import Annotated, Literal
@@ -52,6 +52,7 @@ class Triplet(Configuration):
         tuple[float, float], ...
     ] = ()  # (epoch, margin): from this epoch on another margin (002, line 184)
     distance: Literal["euclidean", "cosine"] = "euclidean"
+    mining: Literal["hard", "all"] = "hard"  # hardest of each anchor, or all triplets of a batch that break the margin
 
 
 class SoftTriplet(Configuration):
@@ -104,6 +105,14 @@ class Ratio(Configuration):
     alone: bool = False  # the other network stays as the run it starts from left it
 
 
+class Parts(Configuration):
+    "What regions need besides identities and distances."
+
+    weight: Weight = 1.0  # of the locator's cross-entropy: which pixel belongs to which region
+    drop: int = Field(0, ge=0, le=6)  # regions left out of a batch's distances at random (000, lines 307 and 362)
+    drop_p: float = Field(0.5, ge=0, le=1)  # probability that they are
+
+
 class Objective(Configuration):
     "What a training minimises."
 
@@ -111,6 +120,7 @@ class Objective(Configuration):
     metric: Annotated[Triplet | PullTriplet | SoftTriplet | Circle, Field(discriminator="kind")] | None = Triplet()
     center: Center | None = None
     ratio: Ratio | None = None
+    parts: Parts | None = None
     weights: Literal["fixed", "learned"] = "fixed"  # learned: one log variance per loss (001, line 65)
 
     @field_validator("identity", "metric", mode="before")

@@ -37,7 +37,7 @@ class Batch(Configuration):
 class Experiment(Configuration):
     "One training, apart from its size and seed."
 
-    method: Literal["supervised"] = "supervised"
+    method: Literal["supervised", "vpm"] = "supervised"
     data: Literal["market", "duke", "msmt", "joint"] = "market"  # joint: the three together, people kept apart
     repetition: int = Field(0, ge=0, le=99)  # the same description once more, with other random numbers
     image_scale: tuple[float, float] = (1.0, 1.0)  # height and width against the preset's, in training and test
@@ -55,6 +55,8 @@ class Experiment(Configuration):
         head, loss = self.model.ratio, self.objective.ratio
         if (head is None) != (loss is None):
             raise ValueError("model.ratio and objective.ratio belong together: a ratio network, and how it is taught")
+        if len({self.method == "vpm", self.model.parts is not None, self.objective.parts is not None}) > 1:
+            raise ValueError('method = "vpm", model.parts and objective.parts belong together')
         if loss and head and loss.cycle and not head.affine:
             raise ValueError("objective.ratio.cycle needs model.ratio.affine = true: it looks with other taps")
         if loss and loss.alone and not self.start:

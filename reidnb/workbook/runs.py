@@ -23,6 +23,7 @@ from ..evaluation.protocols import evaluate
 from ..evaluation.ranking import Scores
 from ..files import write_json
 from ..methods.supervised import Supervised
+from ..methods.vpm import VPM
 from ..training.checkpoints import load_tensors, save_tensors
 from ..training.fit import Plan, fit
 from .experiments import Experiment
@@ -62,17 +63,13 @@ def make_deterministic(threads: int):
     torch.set_num_threads(threads)
 
 # %% ../../nbs/workbook/05_runs.ipynb #ed7eefbe
-def make_method(experiment: Experiment, preset: Preset, classes: int, seed: int) -> Supervised:
+def make_method(experiment: Experiment, preset: Preset, classes: int, seed: int) -> Supervised | VPM:
     "The method that an experiment describes, freshly initialised."
-    return Supervised(
-        experiment.model,
-        preset.network_size(experiment.model.backbone),
-        experiment.objective,
-        experiment.augmentation,
-        classes,
-        seed,
-        image_size(preset, training_scale(experiment)),
-    )
+    e = experiment
+    described = e.model, preset.network_size(e.model.backbone), e.objective, e.augmentation, classes, seed
+    if e.method == "vpm":
+        return VPM(*described)
+    return Supervised(*described, image_size(preset, training_scale(e)))
 
 # %% ../../nbs/workbook/05_runs.ipynb #9f47ef5b
 def train(
