@@ -12,6 +12,7 @@ from pydantic import Field
 
 from ..configuration import Configuration
 from ..data.views import STRETCHED, View
+from .dimensions import Dimensions
 
 
 class Protocol(Configuration):
@@ -31,4 +32,6 @@ class Protocol(Configuration):
     iterations: int | None = Field(None, ge=1, le=9)  # how often a ratio network looks, if not as often as in training
     groups: bool = False  # galleries of one image a person, one after the other (000, line 107)
     stretch: bool = False  # affine networks are told by how much each image was stretched (000, line 292)
+    dimensions: Dimensions | None = None  # only part of the features' dimensions (000, line 478)
+    best: bool = False  # the best of a run's snapshots, chosen on this very test (000, line 397)
     rerank: bool = False  # k-reciprocal re-ranking with k1 = 20, k2 = 6, 0.3 (001, line 88; 002, line 228)

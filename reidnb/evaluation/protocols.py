@@ -15,6 +15,7 @@ from ..augmentation.batch import normalise
 from ..configuration import ConfigurationError
 from ..data.images import ImageStore
 from .configuration import Protocol
+from .dimensions import reduce_dimensions
 from .ratios import RatioScores
 from .ranking import Scores, distance_block, rank_distances, rank_scores
 from ..losses.parts import part_distances
@@ -85,6 +86,8 @@ def evaluate(
     pids, camids = s["pid"].to_numpy(), s["camid"].to_numpy()
     labels = pids[query], pids[gallery], camids[query], camids[gallery]
     q, g, on = features[: len(query)], features[len(query) :], None if device == "cpu" else device
+    if protocol.dimensions:
+        q, g = reduce_dimensions(q, g, protocol.dimensions)
     if parts := getattr(model, "parts", 0):
         return _rank_parts(parts, q, g, labels, protocol)
     if protocol.groups:

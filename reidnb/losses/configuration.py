@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['Weight', 'Softmax', 'ArcFace', 'CosFace', 'Triplet', 'SoftTriplet', 'Circle', 'Center', 'PullTriplet', 'Ratio',
-           'Parts', 'Objective']
+           'Parts', 'EmaTriplet', 'Objective']
 
 # %% ../../nbs/losses/00_configuration.ipynb #1e35f0ea
 from typing import Annotated, Literal
@@ -113,11 +113,27 @@ class Parts(Configuration):
     drop_p: float = Field(0.5, ge=0, le=1)  # probability that they are
 
 
+class EmaTriplet(Configuration):
+    "A triplet loss that draws positives together and, if asked, takes distances to a moving average of the network (000, line 381)."
+
+    kind: Literal["ema_triplet"] = "ema_triplet"
+    weight: Weight = 1.0
+    form: Literal["plain", "relative"] = "plain"  # a_p − a_n + m, or a_p / a_n − 1 + m
+    margin: float = Field(0.1, ge=0, lt=1)  # m: the number behind a row's name
+    detach: bool = True  # no gradient through a_n: positives are drawn together, negatives are not pushed away
+    distance: Literal["euclidean", "cosine"] = "euclidean"
+    ema: float | None = Field(
+        None, ge=0, lt=1
+    )  # decay of the average that distances are taken to; None: the network itself
+
+
 class Objective(Configuration):
     "What a training minimises."
 
     identity: Annotated[Softmax | ArcFace | CosFace, Field(discriminator="kind")] | None = Softmax()
-    metric: Annotated[Triplet | PullTriplet | SoftTriplet | Circle, Field(discriminator="kind")] | None = Triplet()
+    metric: Annotated[Triplet | PullTriplet | SoftTriplet | Circle | EmaTriplet, Field(discriminator="kind")] | None = (
+        Triplet()
+    )
     center: Center | None = None
     ratio: Ratio | None = None
     parts: Parts | None = None

@@ -6,6 +6,8 @@
 __all__ = ['Classifier', 'metric_loss', 'see_stretch', 'Supervised']
 
 # %% ../../nbs/methods/00_supervised.ipynb #3e61962a
+import copy
+
 import torch
 from torch import nn
 
@@ -17,6 +19,7 @@ from ..configuration import ConfigurationError
 from ..losses.center import CenterLoss
 from ..losses.circle import circle_loss
 from ..losses.configuration import Objective, Ratio
+from ..losses.ema import ema_triplet_loss, follow
 from ..losses.identity import arcface_logits, cosface_logits, cosine_logits, softmax_loss
 from ..losses.triplet import margin_at, pull_triplet_loss, soft_triplet_loss, triplet_loss
 from ..losses.weights import WeightedSum
@@ -116,6 +119,8 @@ class Supervised(Method):
         self.classifier = Classifier(self.net.dim, classes, objective.identity) if objective.identity else None
         self.center = CenterLoss(self.net.dim, classes) if objective.center else None
         self.pool = PatchPool(image) if augmentation.patch else None
+        follows = objective.metric and objective.metric.kind == "ema_triplet" and objective.metric.ema is not None
+        self.average = copy.deepcopy(self.net).requires_grad_(False) if follows else None
         if self.net.ratio is not None and objective.ratio and objective.ratio.alone:
             self.requires_grad_(False)
             self.net.ratio.requires_grad_(True)
@@ -139,11 +144,22 @@ class Supervised(Method):
         if self.classifier is not None:
             found["identity"] = self.classifier(features["bn"], labels)
         compared = features["global"].float()  # distances in full precision
-        if self.objective.metric:
+        if self.objective.metric and self.objective.metric.kind == "ema_triplet":
+            found["metric"] = self._ema_triplet(self.objective.metric, compared, images, told, labels)
+        elif self.objective.metric:
             found["metric"] = metric_loss(self.objective.metric, compared, labels, batch.get("epoch", 0.0))
         if self.center is not None:
             found["center"] = self.center(compared, labels)
         return found
+
+    def _ema_triplet(self, loss, features, images, told, labels):
+        "Distances to the average's features, which follows the network by a step first; or to the network's own."
+        others = features
+        if self.average is not None:
+            follow(self.average, self.net, loss.ema)
+            with torch.no_grad():
+                others = self.average(images, **told)["global"].float()
+        return ema_triplet_loss(features, others, labels, loss.form, loss.margin, loss.detach, loss.distance)
 
     def train(self, mode: bool = True):
         "A network that only lends its eyes keeps its statistics, too."
@@ -200,7 +216,7 @@ class Supervised(Method):
             taps = believed(self.net.ratio.estimates(images, iterations)[-1])
         elif taps is None and self.net.spacing is not None and stretch is not None:
             taps = believed(stretch)
-        return self.net(images, visible, taps)["bn"]
+        return self.net.tested(self.net(images, visible, taps)["bn"])
 
     def ratios(self, images: torch.Tensor, iterations: int | None = None) -> torch.Tensor:  # (B, 3, H, W) → (B,)
         "By how much each image looks stretched (`ConfigurationError` without a ratio network)."

@@ -71,6 +71,7 @@ class Plan:
     folder: str | os.PathLike | None = None  # for checkpoints; None keeps none
     every: int = 50  # steps between checkpoints
     run: str = ""  # identity, written into checkpoints and required of them
+    snapshots: tuple[int, ...] = ()  # steps after which the module to test is kept beside the checkpoint
     keep_history: int = 10  # a line of history each so many steps
 
     def epoch(self, step: int) -> float:
@@ -193,6 +194,9 @@ def fit(
         last = training.step == plan.steps
         if last or (training.step - 1) % plan.keep_history == 0:
             training.history.append(engine.state.output)
+        if plan.folder and training.step in plan.snapshots:
+            path = Path(plan.folder, f"snapshot-{training.step:07}.safetensors")
+            save_tensors(path, training.trained().state_dict(), run=plan.run, step=training.step)
         if plan.folder and (last or training.step % plan.every == 0):
             training.save()
         if progress:

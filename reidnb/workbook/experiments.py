@@ -39,6 +39,7 @@ class Experiment(Configuration):
 
     method: Literal["supervised", "vpm"] = "supervised"
     data: Literal["market", "duke", "msmt", "joint"] = "market"  # joint: the three together, people kept apart
+    snapshots: int = Field(0, ge=0, le=50)  # kept during training, evenly; the last is its end
     repetition: int = Field(0, ge=0, le=99)  # the same description once more, with other random numbers
     image_scale: tuple[float, float] = (1.0, 1.0)  # height and width against the preset's, in training and test
     start: "Experiment | None" = None  # the run whose weights this one starts from; in TOML its name

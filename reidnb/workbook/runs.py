@@ -90,8 +90,10 @@ def train(
     seed += 1000 * experiment.repetition
     pk = experiment.batch
     batches = PKBatches(images, batch_images(experiment, preset), pk.instances, seed, pk.balanced)
+    steps = total_steps(experiment, preset, batches.per_epoch)
     plan = Plan(
-        steps=total_steps(experiment, preset, batches.per_epoch),
+        steps=steps,
+        snapshots=tuple(steps * (k + 1) // experiment.snapshots for k in range(experiment.snapshots)),
         base_rate=preset.learning_rate,
         schedule=experiment.schedule,
         optimiser=experiment.optimiser,
@@ -167,11 +169,12 @@ def load_trained(
     experiment: Experiment,
     preset: Preset,
     archive: Archive | None = None,
+    file: str = "weights.safetensors",  # or one of its snapshots
 ):
     "The trained method of a run whose weights are on this machine (`CheckpointError` if they are not)."
     archive = archive or Archive(preset)
-    tensors, about = load_tensors(archive.run_folder(record["run"]) / "weights.safetensors", run=record["run"])
-    method = make_method(experiment, preset, about["classes"], record["seed"])
+    tensors, _ = load_tensors(archive.run_folder(record["run"]) / file, run=record["run"])
+    method = make_method(experiment, preset, record["classes"], record["seed"])
     method.load_state_dict(tensors)
     return method.to(choose_device(preset)).to(memory_format=torch.channels_last)
 
@@ -192,7 +195,18 @@ def score(
     make_deterministic(preset.threads)
     began = time.perf_counter()
     images = open_data(protocol.data, preset, "test", None, testing_scale(experiment, protocol), protocol.view)
-    found = evaluate(load_trained(record, experiment, preset, archive), images, protocol, choose_device(preset))
+    files = ["weights.safetensors"]
+    if protocol.best:
+        files = sorted(path.name for path in archive.run_folder(record["run"]).glob("snapshot-*.safetensors"))
+        if not files:
+            raise ConfigurationError(
+                f"run {record['run']}: the protocol asks for the best snapshot, and there is none on this machine; expected snapshots = 2 or more in its description"
+            )
+    device = choose_device(preset)
+    tests = [
+        evaluate(load_trained(record, experiment, preset, archive, file), images, protocol, device) for file in files
+    ]
+    found = max(tests, key=lambda scores: scores.summary().get("mAP", 0.0))
     values = found.per_query()
     content = dict(
         run=record["run"],
