@@ -11,6 +11,7 @@ import pandas as pd
 import torch
 from torch.utils.data import DataLoader, Dataset
 
+from .attributes import attribute_sizes
 from .images import ImageStore
 from .pedestrians import named_rng
 from .samples import DataError
@@ -68,6 +69,7 @@ class PKBatches(Dataset):
         instances: int,  # K, images of one person
         seed: int,  # of the run
         balanced: bool = False,  # the contest's balancing: see `balance`
+        attributes: pd.DataFrame | None = None,  # of people, from `attribute_table`; −1 for those it does not know
     ):
         if images % instances:
             raise DataError(f"batch of {images} images is no multiple of {instances} images a person")
@@ -80,6 +82,11 @@ class PKBatches(Dataset):
             raise DataError(
                 f"{self.classes} training identities, but a batch wants {self.identities}; use a smaller batch or more data"
             )
+        self.attributes, self.attribute_sizes = None, {}
+        if attributes is not None:
+            self.attribute_sizes = attribute_sizes(attributes)
+            told = attributes[list(self.attribute_sizes)].reindex(store.samples["pid"], fill_value=-1)
+            self.attributes = torch.from_numpy(told.to_numpy(np.int64))
         self._known: tuple = (-1, None)  # the epoch that was dealt last
         self.per_epoch = len(self._epoch(0))
 
@@ -95,7 +102,9 @@ class PKBatches(Dataset):
         batches = self._epoch(step // self.per_epoch)
         places = batches[step % self.per_epoch % len(batches)]
         rows = self.rows[places]
+        told = {} if self.attributes is None else {"attributes": self.attributes[rows]}
         return dict(
+            **told,
             image=torch.from_numpy(self.store[rows]).permute(0, 3, 1, 2),
             label=torch.from_numpy(self.labels[places]),
             camid=torch.from_numpy(self.camids[rows]),

@@ -9,16 +9,17 @@ __all__ = ['embed', 'evaluate', 'stretched_by', 'rank_groups']
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import torch
 
 from ..augmentation.batch import normalise
 from ..configuration import ConfigurationError
 from ..data.images import ImageStore
+from .attributes import AttributeScores
 from .configuration import Protocol
 from .dimensions import reduce_dimensions
 from .ratios import RatioScores
 from .ranking import Scores, distance_block, rank_distances, rank_scores
-from ..losses.parts import part_distances
 from .reranking import rerank
 
 # %% ../../nbs/evaluation/03_protocols.ipynb #25313184
@@ -70,7 +71,8 @@ def evaluate(
     protocol: Protocol,  # how to test
     device: str = "cpu",
     progress=None,
-) -> Scores | RatioScores:
+    attributes: pd.DataFrame | None = None,  # of people, from `attribute_table`, for the task of that name
+) -> Scores | RatioScores | AttributeScores:
     "Test a model."
     s = store.samples
     query, gallery = (np.flatnonzero((s["split"] == split) & (s["pid"] != -1)) for split in ("query", "gallery"))
@@ -79,6 +81,10 @@ def evaluate(
         told = dict[str, Any](iterations=protocol.iterations, ask="ratios")
         predicted = embed(model, store, both, device, 256, progress, **told)
         return RatioScores(predicted, stretched_by(store, both))
+    if protocol.task == "attributes" and attributes is not None:
+        both = both[np.isin(s["pid"].to_numpy()[both], attributes.index)]
+        known = attributes.drop(columns="half").loc[s["pid"].to_numpy()[both]]
+        return AttributeScores(embed(model, store, both, device, 256, progress, ask="attributes").astype(int), known)
     told = dict[str, Any](
         taps=protocol.taps, mask=protocol.mask, iterations=protocol.iterations, stretch=protocol.stretch
     )
@@ -88,10 +94,15 @@ def evaluate(
     q, g, on = features[: len(query)], features[len(query) :], None if device == "cpu" else device
     if protocol.dimensions:
         q, g = reduce_dimensions(q, g, protocol.dimensions)
-    if parts := getattr(model, "parts", 0):
-        return _rank_parts(parts, q, g, labels, protocol)
+    own = _own_distances(model, q, g, protocol.distance, device)
+    if own is not None and protocol.rerank:
+        raise ConfigurationError(
+            "rerank = true: re-ranking starts from features, and this model has a distance of its own; test without it"
+        )
     if protocol.groups:
-        return rank_groups(distance_block(q, g, protocol.distance), *labels)
+        return rank_groups(distance_block(q, g, protocol.distance) if own is None else own, *labels)
+    if own is not None:
+        return rank_distances(own, *labels)
     if protocol.rerank:
         return rank_distances(rerank(q, g, protocol.distance, device=on), *labels)
     return rank_scores(q, g, *labels, protocol.distance, device=on)
@@ -128,13 +139,13 @@ def rank_groups(
     return Scores(ap, inp, hit, len(first))
 
 
-def _rank_parts(parts, q, g, labels, protocol):
-    "Score embeddings of regions, features and then visibilities, by their distances over what both show."
-    if protocol.rerank:
-        raise ConfigurationError(
-            "rerank = true: distances over shared regions have no re-ranking here; test without it"
-        )
-    split = lambda x: (torch.from_numpy(x[:, :-parts]).unflatten(1, (parts, -1)), torch.from_numpy(x[:, -parts:]))
-    gallery, blocks = split(g), (split(q[start : start + 64]) for start in range(0, len(q), 64))
-    distances = torch.cat([part_distances(*block, *gallery, protocol.distance) for block in blocks]).numpy()
-    return rank_groups(distances, *labels) if protocol.groups else rank_distances(distances, *labels)
+def _own_distances(model, q, g, kind, device):
+    "Distances by a model's own measure, in blocks; None where it has none."
+    if not hasattr(model, "distances"):
+        return None
+    there = torch.from_numpy(g).to(device)
+    with torch.inference_mode():
+        blocks = [
+            model.distances(torch.from_numpy(q[k : k + 64]).to(device), there, kind) for k in range(0, len(q), 64)
+        ]
+    return None if blocks[0] is None else torch.cat(blocks).cpu().numpy()

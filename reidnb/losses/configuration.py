@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['Weight', 'Softmax', 'ArcFace', 'CosFace', 'Triplet', 'SoftTriplet', 'Circle', 'Center', 'PullTriplet', 'Ratio',
-           'Parts', 'EmaTriplet', 'Objective']
+           'Parts', 'EmaTriplet', 'Attributes', 'Objective']
 
 # %% ../../nbs/losses/00_configuration.ipynb #1e35f0ea
 from typing import Annotated, Literal
@@ -127,6 +127,16 @@ class EmaTriplet(Configuration):
     )  # decay of the average that distances are taken to; None: the network itself
 
 
+class Attributes(Configuration):
+    "How attributes take part (000, lines 402 to 475)."
+
+    weight: Weight = 1.0  # of the mean cross-entropy over attributes
+    pairs: Literal["none", "all", "different"] = (
+        "none"  # pairs whose distance attributes add to: none, or in training all, or those that differ in identity and attributes
+    )
+    margins: bool = False  # the triplet's margin follows from the number of attributes that differ
+
+
 class Objective(Configuration):
     "What a training minimises."
 
@@ -137,6 +147,7 @@ class Objective(Configuration):
     center: Center | None = None
     ratio: Ratio | None = None
     parts: Parts | None = None
+    attributes: Attributes | None = None
     weights: Literal["fixed", "learned"] = "fixed"  # learned: one log variance per loss (001, line 65)
 
     @field_validator("identity", "metric", mode="before")

@@ -16,14 +16,22 @@ from ..augmentation.configuration import Augmentation
 from ..augmentation.contest import PatchPool
 from ..augmentation.partial import disturb
 from ..configuration import ConfigurationError
+from reidnb.losses.attributes import (
+    AttributeDistance,
+    attribute_loss,
+    attribute_margins,
+    margin_triplets,
+    probabilities,
+)
 from ..losses.center import CenterLoss
 from ..losses.circle import circle_loss
-from ..losses.configuration import Objective, Ratio
+from ..losses.configuration import Attributes, Objective, Ratio, Triplet
 from ..losses.ema import ema_triplet_loss, follow
 from ..losses.identity import arcface_logits, cosface_logits, cosine_logits, softmax_loss
-from ..losses.triplet import margin_at, pull_triplet_loss, soft_triplet_loss, triplet_loss
+from ..losses.triplet import pairwise_distances, margin_at, pull_triplet_loss, soft_triplet_loss, triplet_loss
 from ..losses.weights import WeightedSum
 from ..losses.ratio import change_loss, pull_loss, stretch_loss
+from ..models.attributes import AttentionPool, AttributeClassifiers
 from ..models.configuration import Embedding, Size
 from ..models.embedding import EmbeddingNet
 from ..models.ratio import RatioNet, believed
@@ -104,6 +112,7 @@ class Supervised(Method):
         classes: int,  # training identities
         seed: int = 0,  # of the run: initial weights and augmentation
         image: tuple = (64, 32),  # (height, width) in pixels, for the pool of patches
+        attributes: dict | None = None,  # attribute → number of its values, where there are heads for them
     ):
         super().__init__()
         torch.manual_seed(seed)
@@ -114,9 +123,18 @@ class Supervised(Method):
             seed,
         )
         chosen = {
-            name: loss for name in ("identity", "metric", "center", "ratio") if (loss := getattr(objective, name))
+            name: loss
+            for name in ("identity", "metric", "center", "ratio", "attributes")
+            if (loss := getattr(objective, name))
         }
-        self.classifier = Classifier(self.net.dim, classes, objective.identity) if objective.identity else None
+        hidden = 512 * size.width // 64 if model.bottleneck else self.net.dim
+        self.bottleneck = (
+            nn.Sequential(nn.Linear(self.net.dim, hidden), nn.BatchNorm1d(hidden)) if model.bottleneck else None
+        )
+        self.classifier = Classifier(hidden, classes, objective.identity) if objective.identity else None
+        self.heads, self.attention, self.measure = self._attribute_parts(model, size, attributes)
+        asked = objective.attributes
+        self.refines = asked if asked and (asked.pairs != "none" or asked.margins) else None
         self.center = CenterLoss(self.net.dim, classes) if objective.center else None
         self.pool = PatchPool(image) if augmentation.patch else None
         follows = objective.metric and objective.metric.kind == "ema_triplet" and objective.metric.ema is not None
@@ -142,15 +160,53 @@ class Supervised(Method):
             return found
         features = self.net(images, **told)
         if self.classifier is not None:
-            found["identity"] = self.classifier(features["bn"], labels)
+            described = features["bn"] if self.bottleneck is None else self.bottleneck(features["bn"])
+            found["identity"] = self.classifier(described, labels)
+        logits: list = []
+        if self.heads is not None:
+            logits = self._attribute_logits(features)
+            found["attributes"] = attribute_loss(logits, batch["attributes"])
         compared = features["global"].float()  # distances in full precision
         if self.objective.metric and self.objective.metric.kind == "ema_triplet":
             found["metric"] = self._ema_triplet(self.objective.metric, compared, images, told, labels)
+        elif self.refines and isinstance(self.objective.metric, Triplet):
+            distances = pairwise_distances(compared, compared, self.objective.metric.distance)
+            found["metric"] = self._refined_triplets(
+                self.refines, self.objective.metric.margin, distances, logits, labels, batch["attributes"]
+            )
         elif self.objective.metric:
             found["metric"] = metric_loss(self.objective.metric, compared, labels, batch.get("epoch", 0.0))
         if self.center is not None:
             found["center"] = self.center(compared, labels)
         return found
+
+    def _attribute_parts(self, model, size, attributes):
+        "Heads, the attention before them and the distance behind them, as far as they are described."
+        if model.attributes is None:
+            return None, None, None
+        if not attributes:
+            raise ConfigurationError(
+                "model.attributes: the training data has no attribute file; expected one beside the images"
+            )
+        dim = self.net.backbone.channels if model.attributes.attention else self.net.dim
+        heads = AttributeClassifiers(dim, attributes, model.attributes, size.width)
+        asked = self.objective.attributes
+        measure = AttributeDistance(sum(attributes.values())) if asked and asked.pairs != "none" else None
+        return heads, AttentionPool(dim) if model.attributes.attention else None, measure
+
+    def _attribute_logits(self, features):
+        return self.heads(features["bn"] if self.attention is None else self.attention(features["map"]))
+
+    def _refined_triplets(self, asked: Attributes, margin: float, distances, logits, labels, known):
+        "Triplets whose distance or whose margin attributes have a say in (000, lines 464 to 468)."
+        if self.measure is not None:
+            seen = probabilities(logits)
+            extra = self.measure(seen, seen)
+            if asked.pairs == "different":
+                extra = extra * ((labels[:, None] != labels[None]) & (known[:, None] != known[None]).any(2))
+            distances = distances + extra
+        margins = attribute_margins(known) if asked.margins else torch.full_like(distances, margin)
+        return margin_triplets(distances, labels, margins)
 
     def _ema_triplet(self, loss, features, images, told, labels):
         "Distances to the average's features, which follows the network by a step first; or to the network's own."
@@ -216,7 +272,32 @@ class Supervised(Method):
             taps = believed(self.net.ratio.estimates(images, iterations)[-1])
         elif taps is None and self.net.spacing is not None and stretch is not None:
             taps = believed(stretch)
-        return self.net.tested(self.net(images, visible, taps)["bn"])
+        features = self.net(images, visible, taps)
+        tested = self.net.tested(features)
+        if self.measure is None:
+            return tested
+        return torch.cat([tested, probabilities(self._attribute_logits(features))], 1)
+
+    def distances(
+        self,
+        a: torch.Tensor,  # (N, D) from `embed`
+        b: torch.Tensor,  # (M, D)
+        kind: str,  # distance of features
+    ) -> torch.Tensor | None:  # (N, M); None: those of the features
+        "Distances of features refined by those of attributes, where they are."
+        if self.measure is None:
+            return None
+        classes = self.measure.weight.shape[1]
+        plain = pairwise_distances(a[:, :-classes], b[:, :-classes], kind)
+        return plain + self.measure(a[:, -classes:], b[:, -classes:])
+
+    def attributes(self, images: torch.Tensor) -> torch.Tensor:  # (B, 3, H, W) → (B, A) values from 0
+        "What each image looks like (`ConfigurationError` without heads for attributes)."
+        if self.heads is None:
+            raise ConfigurationError(
+                "task = attributes: this run has no heads for them; expected one with model.attributes"
+            )
+        return torch.stack([z.argmax(1) for z in self._attribute_logits(self.net(images))], 1)
 
     def ratios(self, images: torch.Tensor, iterations: int | None = None) -> torch.Tensor:  # (B, 3, H, W) → (B,)
         "By how much each image looks stretched (`ConfigurationError` without a ratio network)."

@@ -128,6 +128,16 @@ class VPM(Method):
         _, shown, features = self.locator(self.net.feature_map(images, None, taps))
         return torch.cat([self.short(features).flatten(1), shown], 1)
 
+    def distances(
+        self,
+        a: torch.Tensor,  # (N, p * D + p) from `embed`
+        b: torch.Tensor,  # (M, p * D + p)
+        kind: str,  # distance of a region's features
+    ) -> torch.Tensor:  # (N, M)
+        "Distances over what both images show."
+        split = lambda x: (x[:, : -self.parts].unflatten(1, (self.parts, -1)), x[:, -self.parts :])
+        return part_distances(*split(a), *split(b), kind)
+
     def ratios(self, images: torch.Tensor, iterations: int | None = None) -> torch.Tensor:  # (B, 3, H, W) → (B,)
         "By how much each image looks stretched (`ConfigurationError` without a ratio network)."
         if self.net.ratio is None:

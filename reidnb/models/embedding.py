@@ -7,8 +7,10 @@ __all__ = ['BNNeck', 'evenly', 'EmbeddingNet']
 
 # %% ../../nbs/models/03_embedding.ipynb #dc2e4088
 import torch
+import torch.nn.functional as F
 from torch import nn
 
+from .attributes import AttentionPool
 from .affine import make_affine
 from .attention import GeM
 from .blocks import make_network
@@ -54,6 +56,13 @@ class EmbeddingNet(nn.Module):
             pad_with_bias(self.backbone)
         self.dim = self.backbone.channels
         self.pool = GeM() if model.pooling == "gem" else None
+        self.reduce: nn.Module | None = None
+        if model.reduce:
+            dim = max(8, model.reduce.dim * size.width // 64)
+            self.reduce = nn.Sequential(nn.Linear(self.dim, dim), nn.Dropout(model.reduce.dropout))
+            self.dim = dim
+        self.local = AttentionPool(self.backbone.channels) if model.local else None
+        self.detached = model.local is not None and model.local.detach
         chosen = evenly(model.select.share, self.dim) if model.select else None
         self.register_buffer("chosen", chosen, persistent=False)  # dimensions that are compared
         self.whole = model.select is not None and model.select.losses == "triplet"  # the classifier sees all of them
@@ -82,17 +91,27 @@ class EmbeddingNet(nn.Module):
             return self.backbone(images)
         return self.backbone(torch.cat([images, torch.zeros_like(images[:1])]))[:-1]
 
-    def forward(self, images: torch.Tensor, visible=None, taps=None) -> dict:  # → {"global": (B, D), "bn": (B, D)}
+    def forward(
+        self, images: torch.Tensor, visible=None, taps=None
+    ) -> (
+        dict
+    ):  # → {"global": (B, D), "bn": (B, D), "map": (B, C, H, W)}, and "local": (B, C) where there is such a branch
         if taps is None and self.ratio is not None:
             taps = believed(self.ratio.estimates(images)[-1])
         map = self.feature_map(images, visible, taps)
         features = self.pool(map) if self.pool else map.mean((2, 3))
+        features = self.reduce(features) if self.reduce is not None else features
         compared = features if self.chosen is None else features[:, self.chosen]
-        return {"global": compared, "bn": self.neck(features if self.whole else compared)}
+        found = {"global": compared, "bn": self.neck(features if self.whole else compared), "map": map}
+        if self.local is not None:
+            found["local"] = self.local(map)
+            found["global"] = torch.cat([compared.detach() if self.detached else compared, found["local"]], 1)
+        return found
 
     def tested(
         self,
-        bn: torch.Tensor,  # (B, D) behind the neck
+        found: dict,  # from a forward pass
     ) -> torch.Tensor:
-        "The dimensions that are compared at test."
-        return bn[:, self.chosen] if self.whole and self.chosen is not None else bn
+        "What is compared at test: chosen dimensions behind the neck, and a local branch beside them at equal weight."
+        bn = found["bn"][:, self.chosen] if self.whole and self.chosen is not None else found["bn"]
+        return torch.cat([F.normalize(bn), F.normalize(found["local"])], 1) if self.local is not None else bn

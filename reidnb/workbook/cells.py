@@ -38,7 +38,7 @@ class Reproduced:
         return float(np.std(list(self.values.values()), ddof=1)) if len(self.values) > 1 else math.nan
 
 
-PER_CENT = {"mAP", "R1", "R3", "R5", "R10", "mINP", "mean", "forgetting"}  # the rest keep their own unit
+PER_CENT = {"accuracy", "mAP", "R1", "R3", "R5", "R10", "mINP", "mean", "forgetting"}  # the rest keep their own unit
 
 
 def _reproduced(cell, table, jobs, read):

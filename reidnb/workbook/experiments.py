@@ -58,6 +58,10 @@ class Experiment(Configuration):
             raise ValueError("model.ratio and objective.ratio belong together: a ratio network, and how it is taught")
         if len({self.method == "vpm", self.model.parts is not None, self.objective.parts is not None}) > 1:
             raise ValueError('method = "vpm", model.parts and objective.parts belong together')
+        if (self.model.attributes is None) != (self.objective.attributes is None):
+            raise ValueError(
+                "model.attributes and objective.attributes belong together: heads, and how they are taught"
+            )
         if loss and head and loss.cycle and not head.affine:
             raise ValueError("objective.ratio.cycle needs model.ratio.affine = true: it looks with other taps")
         if loss and loss.alone and not self.start:
@@ -91,7 +95,7 @@ class TableFile(Configuration):
     blocks: list[Block]
 
 
-METRICS = "mAP R1 R3 R5 R10 mINP mean forgetting error ratio distance ae ae_l1 ae_l2".split()
+METRICS = "mAP R1 R3 R5 R10 mINP mean accuracy forgetting error ratio distance ae ae_l1 ae_l2".split()
 
 # %% ../../nbs/workbook/02_experiments.ipynb #7f08127f
 @dataclass(frozen=True)

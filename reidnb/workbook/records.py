@@ -19,6 +19,7 @@ import numpy as np
 
 from ..configuration import identity
 from ..evaluation.configuration import Protocol
+from ..evaluation.attributes import AttributeScores
 from ..evaluation.ranking import Scores
 from ..evaluation.ratios import RatioScores
 from ..files import write_atomically, write_json
@@ -141,9 +142,11 @@ class Archive:
         return len(chosen)
 
 # %% ../../nbs/workbook/03_records.ipynb #dfab45a7
-def pack_scores(scores: Scores | RatioScores) -> dict:
-    "Per-query values, short enough for git: AP and INP to seven digits, the rank of the first hit; or ratios to five."
+def pack_scores(scores: Scores | RatioScores | AttributeScores) -> dict:
+    "Per-query values, short enough for git: AP and INP to seven digits, the rank of the first hit; ratios to five; of attributes, shares of what was right."
     short = lambda values, digits=7: [None if v != v else round(float(v), digits) for v in values]
+    if isinstance(scores, AttributeScores):
+        return dict(right=short(scores.per_query()["accuracy"], 3))
     if isinstance(scores, RatioScores):
         return dict(predicted=short(scores.predicted, 5), factor=short(scores.factor, 5))
     return dict(ap=short(scores.ap), inp=short(scores.inp), first=[int(v) for v in scores.first])

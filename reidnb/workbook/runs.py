@@ -38,6 +38,7 @@ from reidnb.workbook.sources import (
     image_size,
     members,
     open_data,
+    people_attributes,
     run_address,
     samples_of,
     testing_scale,
@@ -63,13 +64,19 @@ def make_deterministic(threads: int):
     torch.set_num_threads(threads)
 
 # %% ../../nbs/workbook/05_runs.ipynb #ed7eefbe
-def make_method(experiment: Experiment, preset: Preset, classes: int, seed: int) -> Supervised | VPM:
+def make_method(
+    experiment: Experiment,
+    preset: Preset,
+    classes: int,  # training identities
+    seed: int,
+    attributes: dict | None = None,  # attribute → number of its values, where the training data has them
+) -> Supervised | VPM:
     "The method that an experiment describes, freshly initialised."
     e = experiment
     described = e.model, preset.network_size(e.model.backbone), e.objective, e.augmentation, classes, seed
     if e.method == "vpm":
         return VPM(*described)
-    return Supervised(*described, image_size(preset, training_scale(e)))
+    return Supervised(*described, image_size(preset, training_scale(e)), attributes)
 
 # %% ../../nbs/workbook/05_runs.ipynb #9f47ef5b
 def train(
@@ -89,7 +96,8 @@ def train(
     )
     seed += 1000 * experiment.repetition
     pk = experiment.batch
-    batches = PKBatches(images, batch_images(experiment, preset), pk.instances, seed, pk.balanced)
+    people = people_attributes(experiment.data, preset) if experiment.model.attributes else None
+    batches = PKBatches(images, batch_images(experiment, preset), pk.instances, seed, pk.balanced, people)
     steps = total_steps(experiment, preset, batches.per_epoch)
     plan = Plan(
         steps=steps,
@@ -103,7 +111,7 @@ def train(
         every=preset.checkpoint_every,
         run=identity,
     )
-    method = make_method(experiment, preset, batches.classes, seed)
+    method = make_method(experiment, preset, batches.classes, seed, batches.attribute_sizes)
     if start:
         method.start_from(start)
     seen = (lambda steps: progress(steps * batch_images(experiment, preset))) if progress else None
@@ -152,6 +160,7 @@ def _about(experiment, preset, training, batches):
         steps=training.plan.steps,
         batch=batches.identities * batches.instances,
         classes=batches.classes,
+        **({"attributes": batches.attribute_sizes} if batches.attribute_sizes else {}),
         tested="last step",
         device=torch.cuda.get_device_name() if training.plan.device == "cuda" else "cpu",
         threads=preset.threads,
@@ -174,7 +183,7 @@ def load_trained(
     "The trained method of a run whose weights are on this machine (`CheckpointError` if they are not)."
     archive = archive or Archive(preset)
     tensors, _ = load_tensors(archive.run_folder(record["run"]) / file, run=record["run"])
-    method = make_method(experiment, preset, record["classes"], record["seed"])
+    method = make_method(experiment, preset, record["classes"], record["seed"], record.get("attributes"))
     method.load_state_dict(tensors)
     return method.to(choose_device(preset)).to(memory_format=torch.channels_last)
 
@@ -203,9 +212,9 @@ def score(
                 f"run {record['run']}: the protocol asks for the best snapshot, and there is none on this machine; expected snapshots = 2 or more in its description"
             )
     device = choose_device(preset)
-    tests = [
-        evaluate(load_trained(record, experiment, preset, archive, file), images, protocol, device) for file in files
-    ]
+    people = people_attributes(protocol.data, preset) if protocol.task == "attributes" else None
+    loaded = (load_trained(record, experiment, preset, archive, file) for file in files)
+    tests = [evaluate(method, images, protocol, device, attributes=people) for method in loaded]
     found = max(tests, key=lambda scores: scores.summary().get("mAP", 0.0))
     values = found.per_query()
     content = dict(

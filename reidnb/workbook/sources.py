@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['JOINT', 'drawn_scale', 'members', 'samples_of', 'data_fingerprint', 'image_size', 'open_data', 'training_scale',
-           'testing_scale', 'first_step', 'run_address', 'draw_all', 'batch_images', 'total_steps']
+           'testing_scale', 'people_attributes', 'first_step', 'run_address', 'draw_all', 'batch_images', 'total_steps']
 
 # %% ../../nbs/workbook/04_sources.ipynb #39bec0b9
 from pathlib import Path
@@ -110,6 +110,16 @@ def testing_scale(experiment: Experiment, protocol: Protocol) -> tuple:  # of he
     return tuple(a * b for a, b in zip(experiment.image_scale, protocol.scale))
 
 # %% ../../nbs/workbook/04_sources.ipynb #683571d4
+def people_attributes(
+    name: str,  # a data set
+    preset: Preset,
+) -> pd.DataFrame:  # indexed by pid, from `attribute_table`
+    "Attributes of a data set's people (`DataError` where there is no such file)."
+    from reidnb.data.attributes import attribute_table  # wants scipy, which no plan does
+
+    return attribute_table(samples_of(name, preset)[1] / f"{name}_attribute.mat")
+
+
 def first_step(experiment: Experiment, preset: Preset) -> Experiment | None:
     "The run that has to be there before an experiment starts, if any."
     return experiment.start or (experiment.pretrain if preset.weights == "none" else None)
