@@ -34,4 +34,7 @@ class Protocol(Configuration):
     stretch: bool = False  # affine networks are told by how much each image was stretched (000, line 292)
     dimensions: Dimensions | None = None  # only part of the features' dimensions (000, line 478)
     best: bool = False  # the best of a run's snapshots, chosen on this very test (000, line 397)
+    forgetting: bool = (
+        False  # also how much the mAP has changed since the run that a second step started from (001, line 141)
+    )
     rerank: bool = False  # k-reciprocal re-ranking with k1 = 20, k2 = 6, 0.3 (001, line 88; 002, line 228)

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['Weight', 'Softmax', 'ArcFace', 'CosFace', 'Triplet', 'SoftTriplet', 'Circle', 'Center', 'PullTriplet', 'Ratio',
-           'Parts', 'EmaTriplet', 'Attributes', 'Objective']
+           'Parts', 'EmaTriplet', 'Attributes', 'Old', 'Objective']
 
 # %% ../../nbs/losses/00_configuration.ipynb #1e35f0ea
 from typing import Annotated, Literal
@@ -137,6 +137,14 @@ class Attributes(Configuration):
     margins: bool = False  # the triplet's margin follows from the number of attributes that differ
 
 
+class Old(Configuration):
+    "What a second step keeps of the run that it starts from (001, lines 130 to 148)."
+
+    ce_dist: float = Field(0, ge=0)  # weight of the distillation of the old classifier
+    temperature: float = Field(2.0, gt=0)  # of both sides of it
+    tr_dist: float = Field(0, ge=0)  # weight of the distances that the triplet loss compares
+
+
 class Objective(Configuration):
     "What a training minimises."
 
@@ -148,6 +156,7 @@ class Objective(Configuration):
     ratio: Ratio | None = None
     parts: Parts | None = None
     attributes: Attributes | None = None
+    old: Old | None = None
     weights: Literal["fixed", "learned"] = "fixed"  # learned: one log variance per loss (001, line 65)
 
     @field_validator("identity", "metric", mode="before")

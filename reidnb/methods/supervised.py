@@ -25,9 +25,10 @@ from reidnb.losses.attributes import (
 )
 from ..losses.center import CenterLoss
 from ..losses.circle import circle_loss
-from ..losses.configuration import Attributes, Objective, Ratio, Triplet
+from ..losses.configuration import Attributes, Objective, Old, Ratio, Triplet
 from ..losses.ema import ema_triplet_loss, follow
 from ..losses.identity import arcface_logits, cosface_logits, cosine_logits, softmax_loss
+from ..losses.old import distillation, kept_distances
 from ..losses.triplet import pairwise_distances, margin_at, pull_triplet_loss, soft_triplet_loss, triplet_loss
 from ..losses.weights import WeightedSum
 from ..losses.ratio import change_loss, pull_loss, stretch_loss
@@ -139,10 +140,16 @@ class Supervised(Method):
         self.pool = PatchPool(image) if augmentation.patch else None
         follows = objective.metric and objective.metric.kind == "ema_triplet" and objective.metric.ema is not None
         self.average = copy.deepcopy(self.net).requires_grad_(False) if follows else None
+        self.old: nn.ModuleDict | None = (
+            None  # of a second step: the first one's network and classifier, frozen, and its classifier, learning
+        )
         if self.net.ratio is not None and objective.ratio and objective.ratio.alone:
             self.requires_grad_(False)
             self.net.ratio.requires_grad_(True)
-        self.sum = WeightedSum({name: loss.weight for name, loss in chosen.items()}, objective.weights == "learned")
+        weights = {name: loss.weight for name, loss in chosen.items()}
+        kept = objective.old
+        weights |= {name: getattr(kept, name) for name in ("ce_dist", "tr_dist") if kept and getattr(kept, name)}
+        self.sum = WeightedSum(weights, objective.weights == "learned")
 
     def losses(self, batch: dict) -> dict:  # name -> scalar
         "The losses of a batch from `PKBatches`."
@@ -176,6 +183,8 @@ class Supervised(Method):
             )
         elif self.objective.metric:
             found["metric"] = metric_loss(self.objective.metric, compared, labels, batch.get("epoch", 0.0))
+        if self.old is not None and self.objective.old:
+            found |= self._kept(self.old, self.objective.old, features, images, told)
         if self.center is not None:
             found["center"] = self.center(compared, labels)
         return found
@@ -208,6 +217,36 @@ class Supervised(Method):
         margins = attribute_margins(known) if asked.margins else torch.full_like(distances, margin)
         return margin_triplets(distances, labels, margins)
 
+    def _kept(self, old: nn.ModuleDict, asked: Old, features, images, told):
+        "How far the network has moved from the one it started from."
+        with torch.no_grad():
+            before = old["net"](images, **told)
+            answers = old["classifier"](before["bn"])
+        found = {}
+        if asked.ce_dist:
+            found["ce_dist"] = distillation(old["head"](features["bn"]), answers, asked.temperature)
+        if asked.tr_dist:
+            found["tr_dist"] = kept_distances(features["global"].float(), before["global"].float())
+        return found
+
+    def _remember(self, trained):
+        "The frozen first step, and its classifier once more to go on learning."
+        weight = trained.get("classifier.weight")
+        if weight is None:
+            raise ConfigurationError(
+                "objective.old: the run that this one starts from has no classifier to keep; expected one with an identity loss"
+            )
+        heads = [nn.Linear(weight.shape[1], weight.shape[0], bias=False, dtype=weight.dtype) for _ in range(2)]
+        for head in heads:
+            head.load_state_dict({"weight": weight})
+        self.old = nn.ModuleDict(dict(net=copy.deepcopy(self.net), classifier=heads[0], head=heads[1]))
+        self.old["net"].requires_grad_(False).eval()
+        heads[0].requires_grad_(False)
+
+    def tested_state(self) -> dict:  # name → tensor
+        "What a test needs: nothing of the step before."
+        return {k: v for k, v in self.state_dict().items() if not k.startswith("old.")}
+
     def _ema_triplet(self, loss, features, images, told, labels):
         "Distances to the average's features, which follows the network by a step first; or to the network's own."
         others = features
@@ -223,6 +262,8 @@ class Supervised(Method):
         if mode and self.net.ratio is not None and self.objective.ratio and self.objective.ratio.alone:
             self.eval()
             self.net.ratio.train()
+        if self.old is not None:
+            self.old["net"].eval()
         return self
 
     def own_optimisers(self) -> list:
@@ -251,6 +292,8 @@ class Supervised(Method):
             )
         fits = {k: theirs[k] for k, v in mine.items() if k in theirs and theirs[k].shape == v.shape}
         self.net.load_state_dict(mine | fits)
+        if self.objective.old:
+            self._remember(trained)
         if self.objective.ratio and self.objective.ratio.alone and self.classifier is not None:
             weight = trained.get("classifier.weight")
             if weight is None or weight.shape != self.classifier.weight.shape:

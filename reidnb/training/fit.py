@@ -12,6 +12,7 @@ import os
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from pathlib import Path
+from typing import cast
 
 import torch
 from ignite.engine import Engine, Events
@@ -44,6 +45,10 @@ class Method(nn.Module, ABC):
     def start_from(self, trained: dict[str, torch.Tensor]):
         "Take over what another run has learnt; a method that can be a second step says how."
         raise NotImplementedError(f"{type(self).__name__} does not start from another run")
+
+    def tested_state(self) -> dict[str, torch.Tensor]:
+        "Tensors that a test needs; a method that keeps more while it learns says less."
+        return self.state_dict()
 
     def own_optimisers(self) -> list[torch.optim.Optimizer]:
         "Optimisers of parameters that the schedule leaves alone, e.g. class centres; they step after the main one."
@@ -124,9 +129,9 @@ class Training:
         self.step, self.resumed_at, self.history = about["step"], about["step"], about["history"]
         return True
 
-    def trained(self) -> nn.Module:
+    def trained(self) -> Method:
         "The method to test: the average where one is kept."
-        return self.average.module if self.average else self.method
+        return cast(Method, self.average.module) if self.average else self.method
 
 # %% ../../nbs/training/03_fit.ipynb #1989ebd3
 def _check_finite(losses, batch, step, path):
@@ -196,7 +201,7 @@ def fit(
             training.history.append(engine.state.output)
         if plan.folder and training.step in plan.snapshots:
             path = Path(plan.folder, f"snapshot-{training.step:07}.safetensors")
-            save_tensors(path, training.trained().state_dict(), run=plan.run, step=training.step)
+            save_tensors(path, training.trained().tested_state(), run=plan.run, step=training.step)
         if plan.folder and (last or training.step % plan.every == 0):
             training.save()
         if progress:

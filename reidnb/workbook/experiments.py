@@ -38,7 +38,9 @@ class Experiment(Configuration):
     "One training, apart from its size and seed."
 
     method: Literal["supervised", "vpm"] = "supervised"
-    data: Literal["market", "duke", "msmt", "joint"] = "market"  # joint: the three together, people kept apart
+    data: Literal["market", "duke", "msmt", "joint", "market_duke"] = (
+        "market"  # joint: the three together, people kept apart
+    )
     snapshots: int = Field(0, ge=0, le=50)  # kept during training, evenly; the last is its end
     repetition: int = Field(0, ge=0, le=99)  # the same description once more, with other random numbers
     image_scale: tuple[float, float] = (1.0, 1.0)  # height and width against the preset's, in training and test
@@ -64,6 +66,8 @@ class Experiment(Configuration):
             )
         if loss and head and loss.cycle and not head.affine:
             raise ValueError("objective.ratio.cycle needs model.ratio.affine = true: it looks with other taps")
+        if self.objective.old and not self.start:
+            raise ValueError("objective.old needs a start: the run that this one must not forget")
         if loss and loss.alone and not self.start:
             raise ValueError("objective.ratio.alone needs a start: the run whose network stays as it is")
         return self

@@ -136,7 +136,9 @@ def run(
         start, _ = load_tensors(archive.run_folder(first) / "weights.safetensors", run=first)
     folder, began = archive.run_folder(identity), time.perf_counter()
     training, batches = train(experiment, preset, seed, identity, folder, progress, start)
-    save_tensors(folder / "weights.safetensors", training.trained().state_dict(), run=identity, classes=batches.classes)
+    save_tensors(
+        folder / "weights.safetensors", training.trained().tested_state(), run=identity, classes=batches.classes
+    )
     write_json(folder / "history.json", dict(run=identity, history=training.history))
     record = dict(run=identity, name=name, seed=seed, preset=preset.name)
     record |= dict(train_seconds=round(time.perf_counter() - began, 1), **_about(experiment, preset, training, batches))
@@ -223,7 +225,10 @@ def score(
         preset=preset.name,
         protocol=protocol.model_dump(mode="json"),
         fingerprint=source,
-        summary={k: round(v, 7) for k, v in found.summary().items()},
+        summary={
+            k: round(v, 7)
+            for k, v in (found.summary() | _forgetting(found, experiment, protocol, preset, record, archive)).items()
+        },
         interval={k: [round(v, 7) for v in bootstrap_interval(per_query)] for k, per_query in values.items()},
         queries=len(next(iter(values.values()))),
         **(dict(unmatched=found.unmatched, gallery=found.gallery) if isinstance(found, Scores) else {}),
@@ -233,6 +238,16 @@ def score(
     )
     archive.write(identity, content)
     return content
+
+
+def _forgetting(found, experiment, protocol, preset, record, archive):
+    "Change of the mAP since the run that this one started from, which is tested for it (001, line 141)."
+    before = first_step(experiment, preset)
+    if not protocol.forgetting or before is None:
+        return {}
+    first = run(before, preset, record["seed"], "first step", archive)
+    known = score(first, before, protocol.model_copy(update=dict(forgetting=False)), preset, archive)
+    return dict(forgetting=found.summary()["mAP"] - known["summary"]["mAP"])
 
 # %% ../../nbs/workbook/05_runs.ipynb #c7ab8974
 def run_and_score(
