@@ -26,8 +26,8 @@ class Protocol(Configuration):
     taps: tuple[float, float] | None = (
         None  # spacing of the taps of all convolutions in y and x, set by hand (000, line 265)
     )
-    task: Literal["retrieval", "ratio", "attributes"] = (
-        "retrieval"  # ratio: how well the stretch of the images is seen (000, line 172); attributes: how often they are named rightly (000, line 402)
+    task: Literal["retrieval", "ratio", "attributes", "autoencoder"] = (
+        "retrieval"  # ratio: how well the stretch of the images is seen (000, line 172); attributes: how often they are named rightly (000, line 402); autoencoder: its losses on training images (001, line 158)
     )
     iterations: int | None = Field(None, ge=1, le=9)  # how often a ratio network looks, if not as often as in training
     groups: bool = False  # galleries of one image a person, one after the other (000, line 107)

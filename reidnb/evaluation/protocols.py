@@ -16,6 +16,7 @@ from ..augmentation.batch import normalise
 from ..configuration import ConfigurationError
 from ..data.images import ImageStore
 from .attributes import AttributeScores
+from .autoencoders import AutoencoderScores
 from .configuration import Protocol
 from .dimensions import reduce_dimensions
 from .ratios import RatioScores
@@ -72,9 +73,11 @@ def evaluate(
     device: str = "cpu",
     progress=None,
     attributes: pd.DataFrame | None = None,  # of people, from `attribute_table`, for the task of that name
-) -> Scores | RatioScores | AttributeScores:
+) -> Scores | RatioScores | AttributeScores | AutoencoderScores:
     "Test a model."
     s = store.samples
+    if protocol.task == "autoencoder":  # of training images: a store of that half
+        return AutoencoderScores(embed(model, store, np.arange(len(s)), device, 256, progress, ask="autoencoded"))
     query, gallery = (np.flatnonzero((s["split"] == split) & (s["pid"] != -1)) for split in ("query", "gallery"))
     both = np.concatenate([query, gallery])
     if protocol.task == "ratio":

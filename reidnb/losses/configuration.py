@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['Weight', 'Softmax', 'ArcFace', 'CosFace', 'Triplet', 'SoftTriplet', 'Circle', 'Center', 'PullTriplet', 'Ratio',
-           'Parts', 'EmaTriplet', 'Attributes', 'Old', 'Objective']
+           'Parts', 'EmaTriplet', 'Attributes', 'Autoencoder', 'Old', 'Objective']
 
 # %% ../../nbs/losses/00_configuration.ipynb #1e35f0ea
 from typing import Annotated, Literal
@@ -137,12 +137,25 @@ class Attributes(Configuration):
     margins: bool = False  # the triplet's margin follows from the number of attributes that differ
 
 
+class Autoencoder(Configuration):
+    "Three autoencoders of what a first step's features look like (001, lines 150 to 163)."
+
+    code: int = Field(1024, ge=8)  # size at 2048 features; scales with them
+    penalty: float = Field(0.01, ge=0)  # λ of the code's norm
+    where: Literal["after", "before"] = "after"  # global average pooling: vectors, or places of the feature map
+
+
 class Old(Configuration):
     "What a second step keeps of the run that it starts from (001, lines 130 to 148)."
 
     ce_dist: float = Field(0, ge=0)  # weight of the distillation of the old classifier
     temperature: float = Field(2.0, gt=0)  # of both sides of it
     tr_dist: float = Field(0, ge=0)  # weight of the distances that the triplet loss compares
+    codes: tuple[
+        Literal["ae", "ae_l1", "ae_l2"], ...
+    ] = ()  # autoencoders of the first step whose codes are kept (001, line 171)
+    code_loss: Literal["bce", "mse"] = "mse"  # between codes
+    code_weight: float = Field(1.0, ge=0)  # of the sum of their losses
 
 
 class Objective(Configuration):
@@ -157,6 +170,7 @@ class Objective(Configuration):
     parts: Parts | None = None
     attributes: Attributes | None = None
     old: Old | None = None
+    autoencoder: Autoencoder | None = None
     weights: Literal["fixed", "learned"] = "fixed"  # learned: one log variance per loss (001, line 65)
 
     @field_validator("identity", "metric", mode="before")

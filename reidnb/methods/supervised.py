@@ -16,23 +16,18 @@ from ..augmentation.configuration import Augmentation
 from ..augmentation.contest import PatchPool
 from ..augmentation.partial import disturb
 from ..configuration import ConfigurationError
-from reidnb.losses.attributes import (
-    AttributeDistance,
-    attribute_loss,
-    attribute_margins,
-    margin_triplets,
-    probabilities,
-)
+from ..losses.attributes import RefinedTriplets, attribute_loss, probabilities
+from ..losses.autoencoder import NAMES, FeatureAutoencoder, as_rows
 from ..losses.center import CenterLoss
 from ..losses.circle import circle_loss
-from ..losses.configuration import Attributes, Objective, Old, Ratio, Triplet
+from ..losses.configuration import Objective, Ratio, Triplet
 from ..losses.ema import ema_triplet_loss, follow
 from ..losses.identity import arcface_logits, cosface_logits, cosine_logits, softmax_loss
-from ..losses.old import distillation, kept_distances
 from ..losses.triplet import pairwise_distances, margin_at, pull_triplet_loss, soft_triplet_loss, triplet_loss
 from ..losses.weights import WeightedSum
 from ..losses.ratio import change_loss, pull_loss, stretch_loss
-from ..models.attributes import AttentionPool, AttributeClassifiers
+from .first_step import FirstStep
+from ..models.attributes import AttributeBranch
 from ..models.configuration import Embedding, Size
 from ..models.embedding import EmbeddingNet
 from ..models.ratio import RatioNet, believed
@@ -133,22 +128,25 @@ class Supervised(Method):
             nn.Sequential(nn.Linear(self.net.dim, hidden), nn.BatchNorm1d(hidden)) if model.bottleneck else None
         )
         self.classifier = Classifier(hidden, classes, objective.identity) if objective.identity else None
-        self.heads, self.attention, self.measure = self._attribute_parts(model, size, attributes)
-        asked = objective.attributes
-        self.refines = asked if asked and (asked.pairs != "none" or asked.margins) else None
+        self.seen = AttributeBranch(model, size.width, self.net, attributes) if model.attributes else None
+        refines = objective.attributes and (objective.attributes.pairs != "none" or objective.attributes.margins)
+        self.refine = (
+            RefinedTriplets(objective.attributes, attributes or {}) if objective.attributes and refines else None
+        )
         self.center = CenterLoss(self.net.dim, classes) if objective.center else None
         self.pool = PatchPool(image) if augmentation.patch else None
         follows = objective.metric and objective.metric.kind == "ema_triplet" and objective.metric.ema is not None
         self.average = copy.deepcopy(self.net).requires_grad_(False) if follows else None
-        self.old: nn.ModuleDict | None = (
-            None  # of a second step: the first one's network and classifier, frozen, and its classifier, learning
-        )
+        self.coders = self._coders(size, objective)
+        self.old: FirstStep | None = None  # of a second step
         if self.net.ratio is not None and objective.ratio and objective.ratio.alone:
             self.requires_grad_(False)
             self.net.ratio.requires_grad_(True)
         weights = {name: loss.weight for name, loss in chosen.items()}
         kept = objective.old
         weights |= {name: getattr(kept, name) for name in ("ce_dist", "tr_dist") if kept and getattr(kept, name)}
+        weights |= {name: 1.0 for name in NAMES} if objective.autoencoder else {}
+        weights |= {"codes": kept.code_weight} if kept and kept.codes else {}
         self.sum = WeightedSum(weights, objective.weights == "learned")
 
     def losses(self, batch: dict) -> dict:  # name -> scalar
@@ -170,78 +168,41 @@ class Supervised(Method):
             described = features["bn"] if self.bottleneck is None else self.bottleneck(features["bn"])
             found["identity"] = self.classifier(described, labels)
         logits: list = []
-        if self.heads is not None:
-            logits = self._attribute_logits(features)
+        if self.seen is not None:
+            logits = self.seen(features)
             found["attributes"] = attribute_loss(logits, batch["attributes"])
         compared = features["global"].float()  # distances in full precision
         if self.objective.metric and self.objective.metric.kind == "ema_triplet":
             found["metric"] = self._ema_triplet(self.objective.metric, compared, images, told, labels)
-        elif self.refines and isinstance(self.objective.metric, Triplet):
-            distances = pairwise_distances(compared, compared, self.objective.metric.distance)
-            found["metric"] = self._refined_triplets(
-                self.refines, self.objective.metric.margin, distances, logits, labels, batch["attributes"]
-            )
+        elif self.refine is not None and isinstance(self.objective.metric, Triplet):
+            m = self.objective.metric
+            distances = pairwise_distances(compared, compared, m.distance)
+            found["metric"] = self.refine(distances, m.margin, logits, labels, batch["attributes"])
         elif self.objective.metric:
             found["metric"] = metric_loss(self.objective.metric, compared, labels, batch.get("epoch", 0.0))
+        if self.coders is not None and self.objective.autoencoder:
+            rows = as_rows(features["map"]) if self.objective.autoencoder.where == "before" else features["global"]
+            penalty = self.objective.autoencoder.penalty
+            found |= {
+                name: coder.losses(rows.detach().float(), name, penalty).mean() for name, coder in self.coders.items()
+            }
         if self.old is not None and self.objective.old:
-            found |= self._kept(self.old, self.objective.old, features, images, told)
+            found |= self.old.losses(features, images, told)
         if self.center is not None:
             found["center"] = self.center(compared, labels)
         return found
 
-    def _attribute_parts(self, model, size, attributes):
-        "Heads, the attention before them and the distance behind them, as far as they are described."
-        if model.attributes is None:
-            return None, None, None
-        if not attributes:
-            raise ConfigurationError(
-                "model.attributes: the training data has no attribute file; expected one beside the images"
-            )
-        dim = self.net.backbone.channels if model.attributes.attention else self.net.dim
-        heads = AttributeClassifiers(dim, attributes, model.attributes, size.width)
-        asked = self.objective.attributes
-        measure = AttributeDistance(sum(attributes.values())) if asked and asked.pairs != "none" else None
-        return heads, AttentionPool(dim) if model.attributes.attention else None, measure
-
-    def _attribute_logits(self, features):
-        return self.heads(features["bn"] if self.attention is None else self.attention(features["map"]))
-
-    def _refined_triplets(self, asked: Attributes, margin: float, distances, logits, labels, known):
-        "Triplets whose distance or whose margin attributes have a say in (000, lines 464 to 468)."
-        if self.measure is not None:
-            seen = probabilities(logits)
-            extra = self.measure(seen, seen)
-            if asked.pairs == "different":
-                extra = extra * ((labels[:, None] != labels[None]) & (known[:, None] != known[None]).any(2))
-            distances = distances + extra
-        margins = attribute_margins(known) if asked.margins else torch.full_like(distances, margin)
-        return margin_triplets(distances, labels, margins)
-
-    def _kept(self, old: nn.ModuleDict, asked: Old, features, images, told):
-        "How far the network has moved from the one it started from."
-        with torch.no_grad():
-            before = old["net"](images, **told)
-            answers = old["classifier"](before["bn"])
-        found = {}
-        if asked.ce_dist:
-            found["ce_dist"] = distillation(old["head"](features["bn"]), answers, asked.temperature)
-        if asked.tr_dist:
-            found["tr_dist"] = kept_distances(features["global"].float(), before["global"].float())
-        return found
-
-    def _remember(self, trained):
-        "The frozen first step, and its classifier once more to go on learning."
-        weight = trained.get("classifier.weight")
-        if weight is None:
-            raise ConfigurationError(
-                "objective.old: the run that this one starts from has no classifier to keep; expected one with an identity loss"
-            )
-        heads = [nn.Linear(weight.shape[1], weight.shape[0], bias=False, dtype=weight.dtype) for _ in range(2)]
-        for head in heads:
-            head.load_state_dict({"weight": weight})
-        self.old = nn.ModuleDict(dict(net=copy.deepcopy(self.net), classifier=heads[0], head=heads[1]))
-        self.old["net"].requires_grad_(False).eval()
-        heads[0].requires_grad_(False)
+    def _coders(self, size, objective):
+        "Three autoencoders of what the network finds, if they are asked for."
+        asked = objective.autoencoder
+        if asked is None:
+            return None
+        dim = self.net.backbone.channels if asked.where == "before" else self.net.dim
+        coders = nn.ModuleDict({name: FeatureAutoencoder(dim, max(4, asked.code * size.width // 64)) for name in NAMES})
+        if asked.where == "before":
+            for coder in coders.values():
+                coder.register_buffer("over_places", torch.ones(()))  # the next step has to know
+        return coders
 
     def tested_state(self) -> dict:  # name → tensor
         "What a test needs: nothing of the step before."
@@ -263,7 +224,7 @@ class Supervised(Method):
             self.eval()
             self.net.ratio.train()
         if self.old is not None:
-            self.old["net"].eval()
+            self.old.eval()
         return self
 
     def own_optimisers(self) -> list:
@@ -293,7 +254,7 @@ class Supervised(Method):
         fits = {k: theirs[k] for k, v in mine.items() if k in theirs and theirs[k].shape == v.shape}
         self.net.load_state_dict(mine | fits)
         if self.objective.old:
-            self._remember(trained)
+            self.old = FirstStep(self.net, trained, self.objective.old)
         if self.objective.ratio and self.objective.ratio.alone and self.classifier is not None:
             weight = trained.get("classifier.weight")
             if weight is None or weight.shape != self.classifier.weight.shape:
@@ -317,9 +278,9 @@ class Supervised(Method):
             taps = believed(stretch)
         features = self.net(images, visible, taps)
         tested = self.net.tested(features)
-        if self.measure is None:
+        if self.seen is None or self.refine is None or self.refine.measure is None:
             return tested
-        return torch.cat([tested, probabilities(self._attribute_logits(features))], 1)
+        return torch.cat([tested, probabilities(self.seen(features))], 1)
 
     def distances(
         self,
@@ -328,19 +289,29 @@ class Supervised(Method):
         kind: str,  # distance of features
     ) -> torch.Tensor | None:  # (N, M); None: those of the features
         "Distances of features refined by those of attributes, where they are."
-        if self.measure is None:
+        measure = self.refine.measure if self.refine is not None else None
+        if measure is None:
             return None
-        classes = self.measure.weight.shape[1]
+        classes = measure.weight.shape[1]
         plain = pairwise_distances(a[:, :-classes], b[:, :-classes], kind)
-        return plain + self.measure(a[:, -classes:], b[:, -classes:])
+        return plain + measure(a[:, -classes:], b[:, -classes:])
 
     def attributes(self, images: torch.Tensor) -> torch.Tensor:  # (B, 3, H, W) → (B, A) values from 0
         "What each image looks like (`ConfigurationError` without heads for attributes)."
-        if self.heads is None:
+        if self.seen is None:
             raise ConfigurationError(
                 "task = attributes: this run has no heads for them; expected one with model.attributes"
             )
-        return torch.stack([z.argmax(1) for z in self._attribute_logits(self.net(images))], 1)
+        return torch.stack([z.argmax(1) for z in self.seen(self.net(images))], 1)
+
+    def autoencoded(self, images: torch.Tensor) -> torch.Tensor:  # (B, 3, H, W) → (B, 3)
+        "What each autoencoder loses of an image (`ConfigurationError` without them)."
+        if self.coders is None or self.objective.autoencoder is None:
+            raise ConfigurationError("task = autoencoder: this run has none; expected one with objective.autoencoder")
+        asked, found = self.objective.autoencoder, self.net(images)
+        rows = as_rows(found["map"]) if asked.where == "before" else found["global"]
+        lost = [coder.losses(rows, name, asked.penalty) for name, coder in self.coders.items()]
+        return torch.stack(lost, 1).view(len(images), -1, len(NAMES)).mean(1)
 
     def ratios(self, images: torch.Tensor, iterations: int | None = None) -> torch.Tensor:  # (B, 3, H, W) → (B,)
         "By how much each image looks stretched (`ConfigurationError` without a ratio network)."

@@ -20,6 +20,7 @@ import numpy as np
 from ..configuration import identity
 from ..evaluation.configuration import Protocol
 from ..evaluation.attributes import AttributeScores
+from ..evaluation.autoencoders import AutoencoderScores
 from ..evaluation.ranking import Scores
 from ..evaluation.ratios import RatioScores
 from ..files import write_atomically, write_json
@@ -142,9 +143,11 @@ class Archive:
         return len(chosen)
 
 # %% ../../nbs/workbook/03_records.ipynb #dfab45a7
-def pack_scores(scores: Scores | RatioScores | AttributeScores) -> dict:
+def pack_scores(scores: Scores | RatioScores | AttributeScores | AutoencoderScores) -> dict:
     "Per-query values, short enough for git: AP and INP to seven digits, the rank of the first hit; ratios to five; of attributes, shares of what was right."
     short = lambda values, digits=7: [None if v != v else round(float(v), digits) for v in values]
+    if isinstance(scores, AutoencoderScores):
+        return {}  # means are all that is asked of them
     if isinstance(scores, AttributeScores):
         return dict(right=short(scores.per_query()["accuracy"], 3))
     if isinstance(scores, RatioScores):

@@ -205,7 +205,14 @@ def score(
         return scores
     make_deterministic(preset.threads)
     began = time.perf_counter()
-    images = open_data(protocol.data, preset, "test", None, testing_scale(experiment, protocol), protocol.view)
+    images = open_data(
+        protocol.data,
+        preset,
+        "train" if protocol.task == "autoencoder" else "test",
+        None,
+        testing_scale(experiment, protocol),
+        protocol.view,
+    )
     files = ["weights.safetensors"]
     if protocol.best:
         files = sorted(path.name for path in archive.run_folder(record["run"]).glob("snapshot-*.safetensors"))
