@@ -58,6 +58,14 @@ def test_rooms_import_only_from_their_left():
                     assert used == room or used in allowed[room], f"{path}: {line.strip()}"
 
 
+NOT_RUN_YET = {  # planned and tried at smoke, but without three seeds at mini so far
+    *("vpm-first", "vpm-warmup"),
+    *("ema-triplet", "ema-best", "feature-dimensions", "dimension-curve"),
+    *("attributes", "attributes-strong", "attributes-duke", "attributes-ranking", "attribute-accuracy"),
+    *("lwf", "lwf-bounds", "ebll-autoencoder", "ebll-duke", "ebll-before-autoencoder", "ebll-before-duke"),
+}
+
+
 def test_published_records_serve_a_fresh_clone():
     from reidnb.workbook.experiments import load_table, table_slugs
     from reidnb.workbook.plan import is_missing, plan_table
@@ -70,14 +78,14 @@ def test_published_records_serve_a_fresh_clone():
     tables = [table for slug in table_slugs() if (table := load_table(slug)).runnable()]
     plans = {table.notes.slug: plan_table(table, mini, (0, 1, 2)) for table in tables}
     unfinished = {slug for slug, jobs in plans.items() if any(is_missing(job, archive) for job in jobs)}
-    assert unfinished <= {"input-size-training", "input-size"}, unfinished  # dear: one seed so far
+    assert unfinished <= NOT_RUN_YET, unfinished
     jobs = [job for planned in plans.values() for job in planned]
     assert len({job.run for job in jobs}) >= 230
     named = {job.run for job in jobs} | {name for job in jobs for _, name in job.protocols}
     assert {path.stem for path in archive.public.glob("*.json")} <= named  # nothing that no table asks for
     for path in archive.public.glob("*.json"):
         content = json.loads(path.read_text())
-        assert path.stem.split(".")[0] == content["run"] and path.stat().st_size < 20_000
+        assert path.stem.split(".")[0] == content["run"] and path.stat().st_size < 60_000
         assert "store" not in path.read_text()  # no path of the machine that made it
 
 

@@ -116,10 +116,12 @@ def stretched_by(
     rows: np.ndarray,  # which of its images
 ) -> np.ndarray:  # (len(rows),)
     "The factor by which a view's cut makes people taller, when what is left is resized to the frame."
-    cut, names = store.view.cut, store.samples["path"].to_numpy()[rows]
+    cut, chosen = store.view.cut, store.samples.iloc[rows]
     if cut is None:
         return np.ones(len(rows))
-    return np.array([1 / (bottom - top) for top, bottom in map(cut.part, names)])
+    is_cut = (chosen["split"] == "query") | (cut.who == "all")
+    left = [cut.part(name) if yes else (0.0, 1.0) for name, yes in zip(chosen["path"], is_cut)]
+    return np.array([1 / (bottom - top) for top, bottom in left])
 
 
 def rank_groups(
