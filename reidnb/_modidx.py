@@ -543,6 +543,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                     'reidnb.methods.vpm.VPM.weights': ('methods/vpm.html#vpm.weights', 'reidnb/methods/vpm.py'),
                                     'reidnb.methods.vpm.dropped': ('methods/vpm.html#dropped', 'reidnb/methods/vpm.py')},
             'reidnb.models.affine': { 'reidnb.models.affine.AffineConv2d': ('models/affine.html#affineconv2d', 'reidnb/models/affine.py'),
+                                      'reidnb.models.affine.AffineConv2d._spread': ( 'models/affine.html#affineconv2d._spread',
+                                                                                     'reidnb/models/affine.py'),
                                       'reidnb.models.affine.AffineConv2d.forward': ( 'models/affine.html#affineconv2d.forward',
                                                                                      'reidnb/models/affine.py'),
                                       'reidnb.models.affine.AffineMaxPool2d': ( 'models/affine.html#affinemaxpool2d',

@@ -12,6 +12,7 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import nn
+from torch.utils.checkpoint import checkpoint
 
 # %% ../../nbs/models/05_affine.ipynb #59499b88
 class _Hat(torch.autograd.Function):
@@ -77,6 +78,7 @@ class Spacing:
 
     taps: torch.Tensor | None = None  # (B, 2) for y and x; None: plain convolution
     only_y: bool = False  # the spacing in x is 1 everywhere
+    recompute: bool = False  # spread maps again in the backward pass, which saves the memory of keeping them
 
     def set_y(
         self,
@@ -96,9 +98,14 @@ class AffineConv2d(nn.Conv2d):
         s = self.spacing
         if s.taps is None:
             return super().forward(x)
+        if s.recompute and torch.is_grad_enabled():
+            return checkpoint(self._spread, x, s.taps, s.only_y, use_reentrant=False)
+        return self._spread(x, s.taps, s.only_y)
+
+    def _spread(self, x, taps, only_y):
         k, stride, padding = int(self.kernel_size[0]), int(self.stride[0]), int(self.padding[0])
-        wide = spread(x, s.taps, k, stride, padding, s.only_y)
-        steps, pads = ((k, stride), (0, padding)) if s.only_y else ((k, k), (0, 0))
+        wide = spread(x, taps, k, stride, padding, only_y)
+        steps, pads = ((k, stride), (0, padding)) if only_y else ((k, k), (0, 0))
         return F.conv2d(wide, self.weight, self.bias, steps, pads, 1, self.groups)
 
 

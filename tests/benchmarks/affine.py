@@ -44,9 +44,9 @@ def step_of(kind, preset_name, images):
     net = make_network(Embedding(), size).to(memory_format=torch.channels_last)
     x = torch.randn(images, 3, *preset.image_size).to(memory_format=torch.channels_last)
     taps = (torch.rand(images, 2) * 0.5 + 0.75).requires_grad_()
-    if kind in ("affine", "affine y"):
+    if kind.startswith("affine"):
         spacing = make_affine(net)
-        spacing.taps, spacing.only_y = taps, kind == "affine y"
+        spacing.taps, spacing.only_y, spacing.recompute = taps, kind == "affine y", kind == "affine, recomputed"
     elif kind == "deformable":
         for module in net.modules():
             if isinstance(module, nn.Conv2d) and module.kernel_size[0] > 1:
@@ -71,7 +71,7 @@ def main():
     parser.add_argument("--images", type=int, default=16)
     args = parser.parse_args()
     context, found = multiprocessing.get_context("spawn"), {}
-    for kind in ("plain", "affine", "affine y", "deformable"):
+    for kind in ("plain", "affine", "affine, recomputed", "affine y", "deformable"):
         results = context.Queue()
         worker = context.Process(target=measure, args=(kind, args.preset, args.images, results))
         worker.start()
@@ -80,7 +80,7 @@ def main():
         found[name] = seconds, memory
         ratio, more = seconds / found["plain"][0], memory / found["plain"][1]
         print(
-            f"{args.preset}, {args.images} images, {name:10} {seconds:7.3f} s = {ratio:5.2f} x   {memory:6.0f} MB = {more:4.2f} x",
+            f"{args.preset}, {args.images} images, {name:18} {seconds:7.3f} s = {ratio:5.2f} x   {memory:6.0f} MB = {more:4.2f} x",
             flush=True,
         )
 
