@@ -12,6 +12,7 @@ import numpy as np
 from pydantic import Field
 
 from ..configuration import Configuration
+from ..models.configuration import evenly
 
 # %% ../../nbs/evaluation/07_dimensions.ipynb #b2778876
 class Dimensions(Configuration):
@@ -28,14 +29,13 @@ def reduce_dimensions(
 ) -> tuple:  # (Q, d), (G, d)
     "Both sides with fewer dimensions; what has to be learnt is learnt from the gallery."
     dim = gallery.shape[1]
-    kept = max(1, round(recipe.share * dim))
+    chosen = evenly(recipe.share, dim)
+    kept = len(chosen)
     if recipe.how == "select":
-        chosen = np.arange(kept) * dim // kept
         return queries[:, chosen], gallery[:, chosen]
     if recipe.how == "mean":
-        starts = np.arange(kept) * dim // kept
-        sizes = np.diff(np.append(starts, dim))
-        return tuple((np.add.reduceat(x, starts, 1) / sizes).astype(x.dtype) for x in (queries, gallery))
+        sizes = np.diff(np.append(chosen, dim))
+        return tuple((np.add.reduceat(x, chosen, 1) / sizes).astype(x.dtype) for x in (queries, gallery))
     if recipe.how == "pca":
         centre = gallery.mean(0)
         _, _, directions = np.linalg.svd(gallery - centre, full_matrices=False)

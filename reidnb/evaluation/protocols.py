@@ -148,9 +148,11 @@ def _own_distances(model, q, g, kind, device):
     "Distances by a model's own measure, in blocks; None where it has none."
     if not hasattr(model, "distances"):
         return None
-    there = torch.from_numpy(g).to(device)
-    with torch.inference_mode():
-        blocks = [
-            model.distances(torch.from_numpy(q[k : k + 64]).to(device), there, kind) for k in range(0, len(q), 64)
-        ]
-    return None if blocks[0] is None else torch.cat(blocks).cpu().numpy()
+    there, found = torch.from_numpy(g).to(device), []
+    for start in range(0, len(q), 64):
+        with torch.inference_mode():
+            block = model.distances(torch.from_numpy(q[start : start + 64]).to(device), there, kind)
+        if block is None:
+            return None
+        found.append(block.cpu())
+    return torch.cat(found).numpy()

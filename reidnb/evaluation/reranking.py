@@ -204,9 +204,6 @@ class _Distances:
     def __len__(self):
         return len(self.qg) + self.qg.shape[1]
 
-    def rows(self, start, stop, queries, out):  # squared distances of some queries to the gallery
-        np.square(self.qg[start:stop], out=out)
-
     def pairs(self, a, b):  # squared distances of single pairs
         return _given_pairs(self.qg, self.qq, self.gg, a, b)
 

@@ -272,10 +272,7 @@ class Supervised(Method):
         stretch: torch.Tensor | None = None,  # (B,) by how much images were stretched, for affine kernels without one
     ) -> torch.Tensor:  # (B, D)
         "The vector that is compared at test."
-        if taps is None and self.net.ratio is not None:
-            taps = believed(self.net.ratio.estimates(images, iterations)[-1])
-        elif taps is None and self.net.spacing is not None and stretch is not None:
-            taps = believed(stretch)
+        taps = self.net.taps_for(images, iterations, stretch) if taps is None else taps
         features = self.net(images, visible, taps)
         tested = self.net.tested(features)
         if self.seen is None or self.refine is None or self.refine.measure is None:
@@ -315,6 +312,4 @@ class Supervised(Method):
 
     def ratios(self, images: torch.Tensor, iterations: int | None = None) -> torch.Tensor:  # (B, 3, H, W) → (B,)
         "By how much each image looks stretched (`ConfigurationError` without a ratio network)."
-        if self.net.ratio is None:
-            raise ConfigurationError("task = ratio: this run has no ratio network; expected one with model.ratio")
-        return self.net.ratio.estimates(images, iterations)[-1]
+        return self.net.ratios(images, iterations)

@@ -85,7 +85,8 @@ class VPM(Method):
             )
         elif self.net.spacing is not None:
             taps = believed(seen.factor)
-        window = seen.window if images is seen.images else torch.zeros_like(seen.window) + torch.tensor([0.0, 1.0])
+        whole_window = seen.window.new_tensor([0.0, 1.0]).expand_as(seen.window)
+        window = seen.window if images is seen.images else whole_window
         logits, _, features = self.locator(self.net.feature_map(images, None, taps))
         rows = region_rows(window, logits.shape[2], self.parts)
         found["locator"] = F.cross_entropy(logits.float(), rows[:, :, None].expand(-1, -1, logits.shape[3]))
@@ -121,10 +122,7 @@ class VPM(Method):
         stretch: torch.Tensor | None = None,  # (B,) by how much images were stretched, for affine kernels
     ) -> torch.Tensor:  # (B, p * D + p): features of the regions, then their visibilities
         "What is compared at test, by `part_distances`."
-        if taps is None and self.net.ratio is not None:
-            taps = believed(self.net.ratio.estimates(images, iterations)[-1])
-        elif taps is None and self.net.spacing is not None and stretch is not None:
-            taps = believed(stretch)
+        taps = self.net.taps_for(images, iterations, stretch) if taps is None else taps
         _, shown, features = self.locator(self.net.feature_map(images, None, taps))
         return torch.cat([self.short(features).flatten(1), shown], 1)
 
@@ -140,6 +138,4 @@ class VPM(Method):
 
     def ratios(self, images: torch.Tensor, iterations: int | None = None) -> torch.Tensor:  # (B, 3, H, W) → (B,)
         "By how much each image looks stretched (`ConfigurationError` without a ratio network)."
-        if self.net.ratio is None:
-            raise ConfigurationError("task = ratio: this run has no ratio network; expected one with model.ratio")
-        return self.net.ratio.estimates(images, iterations)[-1]
+        return self.net.ratios(images, iterations)
