@@ -15,11 +15,9 @@ import torch
 from ..augmentation.batch import normalise
 from ..configuration import ConfigurationError
 from ..data.images import ImageStore
-from .attributes import AttributeScores
-from .autoencoders import AutoencoderScores
+from .measures import AttributeScores, AutoencoderScores, Measured, RatioScores
 from .configuration import Protocol
 from .dimensions import reduce_dimensions
-from .ratios import RatioScores
 from .ranking import Scores, distance_block, rank_distances, rank_scores
 from .reranking import rerank
 
@@ -73,7 +71,7 @@ def evaluate(
     device: str = "cpu",
     progress=None,
     attributes: pd.DataFrame | None = None,  # of people, from `attribute_table`, for the task of that name
-) -> Scores | RatioScores | AttributeScores | AutoencoderScores:
+) -> Scores | Measured:
     "Test a model."
     s = store.samples
     if protocol.task == "autoencoder":  # of training images: a store of that half

@@ -19,10 +19,8 @@ import numpy as np
 
 from ..configuration import identity
 from ..evaluation.configuration import Protocol
-from ..evaluation.attributes import AttributeScores
-from ..evaluation.autoencoders import AutoencoderScores
+from ..evaluation.measures import Measured
 from ..evaluation.ranking import Scores
-from ..evaluation.ratios import RatioScores
 from ..files import write_atomically, write_json
 from .experiments import Experiment
 from .settings import Preset, project_root
@@ -143,15 +141,11 @@ class Archive:
         return len(chosen)
 
 # %% ../../nbs/workbook/03_records.ipynb #dfab45a7
-def pack_scores(scores: Scores | RatioScores | AttributeScores | AutoencoderScores) -> dict:
-    "Per-query values, short enough for git: AP and INP to seven digits, the rank of the first hit; ratios to five; of attributes, shares of what was right."
-    short = lambda values, digits=7: [None if v != v else round(float(v), digits) for v in values]
-    if isinstance(scores, AutoencoderScores):
-        return {}  # means are all that is asked of them
-    if isinstance(scores, AttributeScores):
-        return dict(right=short(scores.per_query()["accuracy"], 3))
-    if isinstance(scores, RatioScores):
-        return dict(predicted=short(scores.predicted, 5), factor=short(scores.factor, 5))
+def pack_scores(scores: Scores | Measured) -> dict:
+    "Per-query values, short enough for git: AP and INP to seven digits, the rank of the first hit; other measures say what they keep."
+    if isinstance(scores, Measured):
+        return scores.packed()
+    short = lambda values: [None if v != v else round(float(v), 7) for v in values]
     return dict(ap=short(scores.ap), inp=short(scores.inp), first=[int(v) for v in scores.first])
 
 
