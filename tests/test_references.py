@@ -145,6 +145,7 @@ def test_score_command(capsys, tmp_path):
 # records made with the old drawing are then no longer mistaken for records of the new one.
 BYTES = {
     "market": "74364ab0ca800e32b3aab710f26e7665",
+    "cuhk": "4184ce3a945be34beafb0d761eb97f77",
     "duke": "bca3eafd24a11df5b649ef25603755d8",
     "msmt": "253bfd69939c6fc02642008e2f26b7e9",
     "partial_reid": "5f4d59a37a0909f32108d503db767d39",

@@ -52,6 +52,9 @@ CLIMATES = {
     "duke": Climate(
         8, 0.08, 0.10, 0.03, (0.62, 0.86), 0.8, (4, 8), 0.15, ("street", "plaza", "brick"), (0.90, 0.98, 1.16), 0.78
     ),
+    "cuhk": Climate(
+        6, 0.09, 0.10, 0.05, (0.80, 1.02), 0.7, (2, 6), 0.10, ("hall", "plaza", "brick"), (0.96, 1.08, 0.94), 0.9
+    ),
     "msmt": Climate(
         12,
         0.12,
@@ -173,7 +176,7 @@ class Camera:
 # %% ../../nbs/data/02_cameras.ipynb #a90aef3b
 @functools.lru_cache(64)
 def make_camera(
-    domain: str,  # "market", "duke" or "msmt"
+    domain: str,  # "market", "cuhk", "duke" or "msmt"
     number: int,  # from 1
     seed: int = 0,  # another seed is another town
 ) -> Camera:

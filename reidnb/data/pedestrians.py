@@ -68,6 +68,14 @@ WARDROBES = {
         0.25,
         0.3,
     ),
+    "cuhk": Wardrobe(
+        dict(white=0.22, blue=0.16, black=0.14, gray=0.12, green=0.1, yellow=0.08, red=0.1, purple=0.08),
+        dict(blue=0.34, black=0.22, gray=0.14, brown=0.1, white=0.1, green=0.06, pink=0.04),
+        0.45,
+        0.25,
+        0.04,
+        0.05,
+    ),
     "msmt": Wardrobe(
         dict(white=0.16, black=0.18, gray=0.14, blue=0.14, red=0.12, yellow=0.08, green=0.09, purple=0.09),
         dict(black=0.28, blue=0.26, gray=0.16, brown=0.12, white=0.08, green=0.05, pink=0.05),
@@ -150,7 +158,7 @@ def _draw_logo(rng):
 
 # %% ../../nbs/data/01_pedestrians.ipynb #a365bf7b
 def draw_identity(
-    domain: str,  # "market", "duke" or "msmt": whose wardrobe
+    domain: str,  # "market", "cuhk", "duke" or "msmt": whose wardrobe
     number: int,  # which person of that domain
     seed: int = 0,  # another seed is another town
 ) -> Identity:

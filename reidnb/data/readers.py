@@ -19,6 +19,7 @@ from .samples import SPLITS, DataError, check_samples
 EDITIONS = {  # split -> (images, identities); identities include distractors' 0, not junk's -1
     "market": dict(train=(12936, 751), query=(3368, 750), gallery=(19732, 751)),
     "duke": dict(train=(16522, 702), query=(2228, 702), gallery=(17661, 1110)),
+    "cuhk": dict(train=(7365, 767), query=(1400, 700), gallery=(5332, 700)),
     "msmt": dict(train=(32621, 1041), query=(11659, 3060), gallery=(82161, 3060)),
     "partial_reid": dict(query=(300, 60), gallery=(300, 60)),
     "partial_ilids": dict(query=(119, 119), gallery=(119, 119)),
@@ -26,6 +27,7 @@ EDITIONS = {  # split -> (images, identities); identities include distractors' 0
 FOLDERS = {  # names under which people keep them, below the data root
     "market": ("Market-1501-v15.09.15", "Market-1501", "market1501", "market"),
     "duke": ("DukeMTMC-reID", "dukemtmc-reid", "duke"),
+    "cuhk": ("cuhk03-np/detected", "CUHK03-NP/detected", "cuhk03-np", "cuhk03"),
     "msmt": ("MSMT17", "MSMT17_V1", "MSMT17_V2", "msmt17"),
     "partial_reid": ("Partial-REID_Dataset", "Partial-REID", "partial_reid"),
     "partial_ilids": ("Partial_iLIDS", "Partial-iLIDS", "partial_ilids"),
@@ -73,7 +75,7 @@ def _folder(path, wanted, what) -> Path:
     return path
 
 # %% ../../nbs/data/04_readers.ipynb #e3e6a100
-_MARKET = re.compile(r"^(-1|\d{4,})_c(\d+)s?\d?_f?[\w]*?\.jpg(\.jpg)?$")
+_MARKET = re.compile(r"^(-1|\d{4,})_c(\d+)s?\d?_f?[\w]*?\.(?:jpg|png)(\.jpg)?$")
 
 
 def read_market(
@@ -193,7 +195,7 @@ def read_partial_ilids(
 
 # %% ../../nbs/data/04_readers.ipynb #27f7a33d
 def find_data(
-    name: str,  # market, duke, msmt, partial_reid or partial_ilids
+    name: str,  # market, cuhk, duke, msmt, partial_reid or partial_ilids
     data_root: str | Path,  # folder under which data sets lie
 ) -> Path:  # the data set's root
     "The folder of a data set below the data root (`DataError` says which names were looked for)."
@@ -208,11 +210,11 @@ def find_data(
 
 
 def read_data(
-    name: str,  # market, duke, msmt, partial_reid or partial_ilids
+    name: str,  # market, cuhk, duke, msmt, partial_reid or partial_ilids
     root: str | Path,  # its folder
 ) -> pd.DataFrame:
     "Samples of a published or drawn data set with its counts verified."
-    if name in ("market", "duke"):
+    if name in ("market", "cuhk", "duke"):
         return read_market(root, name, name)
     if name == "msmt":
         return read_msmt(root, name)

@@ -18,7 +18,7 @@ from .dimensions import Dimensions
 class Protocol(Configuration):
     "One way to test a model."
 
-    data: Literal["market", "duke", "msmt", "partial_reid", "partial_ilids"] = "market"
+    data: Literal["market", "cuhk", "duke", "msmt", "partial_reid", "partial_ilids"] = "market"
     distance: Literal["cosine", "euclidean"] = "cosine"  # cosine behind the neck, as in 004, line 50
     view: View = STRETCHED  # how images are cut and fitted
     mask: bool = False  # the network is told which part of a padded frame is image (000, line 55)

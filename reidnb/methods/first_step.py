@@ -33,6 +33,8 @@ class FirstStep(nn.Module):
             raise ConfigurationError(
                 "objective.old: the run that this one starts from has no classifier to keep; expected one with an identity loss"
             )
+        if "old.head.weight" in trained:  # of the steps before that one
+            weight = torch.cat([weight, trained["old.head.weight"]])
         self.asked, self.net = asked, copy.deepcopy(net)
         self.classifier, self.head = (nn.Linear(weight.shape[1], weight.shape[0], bias=False) for _ in range(2))
         for classifier in (self.classifier, self.head):

@@ -205,8 +205,9 @@ class Supervised(Method):
         return coders
 
     def tested_state(self) -> dict:  # name → tensor
-        "What a test needs: nothing of the step before."
-        return {k: v for k, v in self.state_dict().items() if not k.startswith("old.")}
+        "What a test needs; of the step before only its classifier, for the step after, where it has been learning."
+        kept = ("old.head.weight",) if self.objective.old and self.objective.old.ce_dist else ()
+        return {k: v for k, v in self.state_dict().items() if not k.startswith("old.") or k in kept}
 
     def _ema_triplet(self, loss, features, images, told, labels):
         "Distances to the average's features, which follows the network by a step first; or to the network's own."

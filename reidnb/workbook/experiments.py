@@ -38,9 +38,17 @@ class Experiment(Configuration):
     "One training, apart from its size and seed."
 
     method: Literal["supervised", "vpm"] = "supervised"
-    data: Literal["market", "duke", "msmt", "joint", "market_duke"] = (
-        "market"  # joint: the three together, people kept apart
-    )
+    data: Literal[
+        "market",
+        "cuhk",
+        "duke",
+        "msmt",
+        "joint",
+        "market_duke",
+        "market_cuhk",
+        "market_cuhk_duke",
+        "market_cuhk_duke_msmt",
+    ] = "market"  # several together have their people kept apart; joint: the notes' three
     snapshots: int = Field(0, ge=0, le=50)  # kept during training, evenly; the last is its end
     repetition: int = Field(0, ge=0, le=99)  # the same description once more, with other random numbers
     image_scale: tuple[float, float] = (1.0, 1.0)  # height and width against the preset's, in training and test
@@ -162,6 +170,9 @@ def _raw_run(name, runs, where, elsewhere, below=()):
     merged: dict = {}
     for parent in [like] if isinstance(like, str) else like:
         merged = _merged(merged, _raw_run(parent, runs, where, elsewhere, path))
+    merged = {
+        k: v for k, v in merged.items() if k not in own or k not in ("start", "pretrain")
+    }  # whole runs, not changes
     return _merged(merged, {k: v for k, v in own.items() if k not in ("like", "name")})
 
 # %% ../../nbs/workbook/02_experiments.ipynb #b5c3ccb2

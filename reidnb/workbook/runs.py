@@ -24,7 +24,7 @@ from ..evaluation.ranking import Scores
 from ..files import write_json
 from ..methods.supervised import Supervised
 from ..methods.vpm import VPM
-from ..training.checkpoints import load_tensors, save_tensors
+from ..training.checkpoints import CheckpointError, load_tensors, save_tensors
 from ..training.fit import Plan, fit
 from .experiments import Experiment
 from .records import Archive, pack_scores, peak_memory, provenance, scores_identity
@@ -184,9 +184,16 @@ def load_trained(
 ):
     "The trained method of a run whose weights are on this machine (`CheckpointError` if they are not)."
     archive = archive or Archive(preset)
-    tensors, _ = load_tensors(archive.run_folder(record["run"]) / file, run=record["run"])
+    path = archive.run_folder(record["run"]) / file
+    tensors, _ = load_tensors(path, run=record["run"])
     method = make_method(experiment, preset, record["classes"], record["seed"], record.get("attributes"))
-    method.load_state_dict(tensors)
+    try:
+        method.load_state_dict({k: v for k, v in tensors.items() if not k.startswith("old.")})  # for a next step
+    except RuntimeError as error:
+        reason = str(error).splitlines()[-1].strip()
+        raise CheckpointError(
+            f"{path}: its tensors are not those of this network, as another version of the code named or shaped them ({reason}); delete its folder and train the run again"
+        ) from None
     return method.to(choose_device(preset)).to(memory_format=torch.channels_last)
 
 # %% ../../nbs/workbook/05_runs.ipynb #d7b57b1b

@@ -29,7 +29,13 @@ def drawn_scale(preset: Preset) -> Scale:
     return Scale(**{n: getattr(preset, n) for n in names}, seed=preset.town)
 
 
-TOGETHER = dict(joint=("market", "duke", "msmt"), market_duke=("market", "duke"))  # several as one (001, line 120)
+TOGETHER = dict(  # several as one (001, line 120)
+    joint=("market", "duke", "msmt"),
+    market_duke=("market", "duke"),
+    market_cuhk=("market", "cuhk"),
+    market_cuhk_duke=("market", "cuhk", "duke"),
+    market_cuhk_duke_msmt=("market", "cuhk", "duke", "msmt"),
+)
 
 
 def members(
