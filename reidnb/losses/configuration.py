@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['Weight', 'Softmax', 'ArcFace', 'CosFace', 'Triplet', 'SoftTriplet', 'Circle', 'Center', 'PullTriplet', 'Ratio',
-           'Parts', 'EmaTriplet', 'Attributes', 'Autoencoder', 'Old', 'Objective']
+           'Parts', 'EmaTriplet', 'Attributes', 'Autoencoder', 'Old', 'Shared', 'Objective']
 
 # %% ../../nbs/losses/00_configuration.ipynb #1e35f0ea
 from typing import Annotated, Literal
@@ -158,6 +158,22 @@ class Old(Configuration):
     code_weight: float = Field(1.0, ge=0)  # of the sum of their losses
 
 
+class Shared(Configuration):
+    "How ARN separates what two towns share from what is private to each (003, lines 42 to 64)."
+
+    private: bool = True  # encoders of what is private, and the difference loss
+    supervised: bool = True  # class and contrastive losses; the weight of the first is the identity loss's
+    ctrs: float = Field(0.01, ge=0)  # α
+    rec: float = Field(2.0, ge=0)  # β
+    diff: float = Field(1500.0, ge=0)  # γ
+    margin: float = Field(1.0, gt=0)  # of the contrastive loss; the notes give none
+    backbone_rate: float = Field(
+        1e-4, ge=0
+    )  # relative to the encoders': 1e-7 against 1e-3 (003, line 41); 0 freezes it
+    classifier_rate: float = Field(2.0, gt=0)  # relative to the encoders'
+    alone: float = Field(5, ge=0)  # first epochs, in which only the backbone learns
+
+
 class Objective(Configuration):
     "What a training minimises."
 
@@ -171,6 +187,7 @@ class Objective(Configuration):
     attributes: Attributes | None = None
     old: Old | None = None
     autoencoder: Autoencoder | None = None
+    shared: Shared | None = None
     weights: Literal["fixed", "learned"] = "fixed"  # learned: one log variance per loss (001, line 65)
 
     @field_validator("identity", "metric", mode="before")

@@ -54,6 +54,10 @@ class Method(nn.Module, ABC):
         "Optimisers of parameters that the schedule leaves alone, e.g. class centres; they step after the main one."
         return []
 
+    def relative_rates(self) -> dict[str, float]:
+        "Learning rates relative to the schedule's, by the beginning of a parameter's name; others follow the schedule."
+        return {}
+
     def weights(self) -> dict[str, float]:
         "Factors in force, for the history."
         return {}
@@ -93,7 +97,12 @@ class Training:
         self.plan, self.step, self.resumed_at = plan, 0, 0
         self.own = method.own_optimisers()
         owned = {id(p) for optimiser in self.own for group in optimiser.param_groups for p in group["params"]}
-        trained = [p for p in method.parameters() if p.requires_grad and id(p) not in owned]
+        groups: dict[float, list] = {}
+        for name, p in method.named_parameters():
+            if p.requires_grad and id(p) not in owned:
+                factor = next((f for start, f in method.relative_rates().items() if name.startswith(start)), 1.0)
+                groups.setdefault(factor, []).append(p)
+        trained = [dict(params=params, factor=factor) for factor, params in groups.items()]
         self.optimiser = torch.optim.Adam(trained, plan.base_rate, weight_decay=plan.optimiser.weight_decay)
         ema = plan.optimiser.ema
         self.average = AveragedModel(method, multi_avg_fn=get_ema_multi_avg_fn(ema)) if ema is not None else None
@@ -154,7 +163,7 @@ def _update(training: Training, batch: dict) -> dict:
     epoch = plan.epoch(training.step)
     rate = plan.base_rate * rate_at(plan.schedule, epoch)
     for group in training.optimiser.param_groups:
-        group["lr"] = rate
+        group["lr"] = rate * group["factor"]
     batch = {k: v.to(plan.device, non_blocking=True) if isinstance(v, torch.Tensor) else v for k, v in batch.items()}
     batch["epoch"] = epoch
     with torch.autocast(plan.device, torch.bfloat16) if plan.half else contextlib.nullcontext():

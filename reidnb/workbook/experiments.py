@@ -37,7 +37,7 @@ class Batch(Configuration):
 class Experiment(Configuration):
     "One training, apart from its size and seed."
 
-    method: Literal["supervised", "vpm"] = "supervised"
+    method: Literal["supervised", "vpm", "arn"] = "supervised"
     data: Literal[
         "market",
         "cuhk",
@@ -49,6 +49,7 @@ class Experiment(Configuration):
         "market_cuhk_duke",
         "market_cuhk_duke_msmt",
     ] = "market"  # several together have their people kept apart; joint: the notes' three
+    target: Literal["market", "cuhk", "duke", "msmt"] | None = None  # images without labels (003)
     snapshots: int = Field(0, ge=0, le=50)  # kept during training, evenly; the last is its end
     repetition: int = Field(0, ge=0, le=99)  # the same description once more, with other random numbers
     image_scale: tuple[float, float] = (1.0, 1.0)  # height and width against the preset's, in training and test
@@ -72,6 +73,8 @@ class Experiment(Configuration):
             raise ValueError(
                 "model.attributes and objective.attributes belong together: heads, and how they are taught"
             )
+        if len({self.method == "arn", self.objective.shared is not None, self.target is not None}) > 1:
+            raise ValueError('method = "arn", objective.shared and target belong together')
         if loss and head and loss.cycle and not head.affine:
             raise ValueError("objective.ratio.cycle needs model.ratio.affine = true: it looks with other taps")
         if self.objective.old and not self.start:

@@ -19,7 +19,14 @@ from ..data.samples import DataError
 from .experiments import Experiment, Table, load_table
 from .records import Archive, scores_identity
 from .settings import Preset, project_root
-from .sources import batch_images, data_fingerprint, first_step, run_address, total_steps
+from reidnb.workbook.sources import (
+    batch_images,
+    data_fingerprint,
+    first_step,
+    run_address,
+    total_steps,
+    training_fingerprint,
+)
 
 # %% ../../nbs/workbook/06_plan.ipynb #738247e2
 @dataclass(frozen=True)
@@ -151,7 +158,7 @@ def changed_inputs(
     old = max(same, key=lambda r: r["finished"])
     now = dict(experiment=described(job.experiment), size=preset.training_values(job.experiment.model.backbone))
     changed = list(_differences({k: old[k] for k in now}, _plain(now)))
-    data = old["data"]["fingerprint"] != data_fingerprint(job.experiment.data, preset)
+    data = old["data"]["fingerprint"] != training_fingerprint(job.experiment, preset)
     return [*changed, *(["data"] if data else [])]
 
 # %% ../../nbs/workbook/06_plan.ipynb #76309cb5

@@ -17,12 +17,14 @@ import torch
 from ..configuration import ConfigurationError, described
 from ..data.batches import PKBatches, loader
 from ..data.drawn import EDITION
+from ..data.targets import WithTarget
 from ..evaluation.configuration import Protocol
 from ..evaluation.intervals import bootstrap_interval
 from ..evaluation.protocols import evaluate
 from ..evaluation.ranking import Scores
 from ..files import write_json
 from ..methods.supervised import Supervised
+from ..methods.arn import ARN
 from ..methods.vpm import VPM
 from ..training.checkpoints import CheckpointError, load_tensors, save_tensors
 from ..training.fit import Plan, fit
@@ -34,9 +36,10 @@ from .settings import Preset
 from reidnb.workbook.sources import (
     batch_images,
     data_fingerprint,
+    seen_sets,
+    training_fingerprint,
     first_step,
     image_size,
-    members,
     open_data,
     people_attributes,
     run_address,
@@ -70,12 +73,14 @@ def make_method(
     classes: int,  # training identities
     seed: int,
     attributes: dict | None = None,  # attribute → number of its values, where the training data has them
-) -> Supervised | VPM:
+) -> Supervised | VPM | ARN:
     "The method that an experiment describes, freshly initialised."
     e = experiment
     described = e.model, preset.network_size(e.model.backbone), e.objective, e.augmentation, classes, seed
     if e.method == "vpm":
         return VPM(*described)
+    if e.method == "arn":
+        return ARN(*described, image_size(preset, training_scale(e)))
     return Supervised(*described, image_size(preset, training_scale(e)), attributes)
 
 # %% ../../nbs/workbook/05_runs.ipynb #9f47ef5b
@@ -97,7 +102,11 @@ def train(
     seed += 1000 * experiment.repetition
     pk = experiment.batch
     people = people_attributes(experiment.data, preset) if experiment.model.attributes else None
+    batches: PKBatches | WithTarget
     batches = PKBatches(images, batch_images(experiment, preset), pk.instances, seed, pk.balanced, people)
+    if experiment.target:
+        unnamed = open_data(experiment.target, preset, "train", None, training_scale(experiment))
+        batches = WithTarget(batches, unnamed, batch_images(experiment, preset))
     steps = total_steps(experiment, preset, batches.per_epoch)
     plan = Plan(
         steps=steps,
@@ -150,9 +159,11 @@ def run(
 # %% ../../nbs/workbook/05_runs.ipynb #e7bf16c6
 def _about(experiment, preset, training, batches):
     "What a record says besides its address: configuration, data, outcome, cost, provenance."
-    data = dict(name=experiment.data, fingerprint=data_fingerprint(experiment.data, preset))
+    data = dict(name=experiment.data, fingerprint=training_fingerprint(experiment, preset))
+    if experiment.target:
+        data |= dict(target=experiment.target)
     if preset.data == "drawn":
-        roots = [samples_of(name, preset)[1] for name in members(experiment.data)]
+        roots = [samples_of(name, preset)[1] for name in seen_sets(experiment)]
         content = [json.loads((root / "drawn.json").read_text())["content"] for root in roots]
         data |= dict(drawn=EDITION, content="+".join(content))
     return dict(

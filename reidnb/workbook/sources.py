@@ -4,7 +4,8 @@
 
 # %% auto #0
 __all__ = ['TOGETHER', 'drawn_scale', 'members', 'samples_of', 'data_fingerprint', 'image_size', 'open_data', 'training_scale',
-           'testing_scale', 'people_attributes', 'first_step', 'run_address', 'draw_all', 'batch_images', 'total_steps']
+           'testing_scale', 'people_attributes', 'first_step', 'trained_on', 'seen_sets', 'training_fingerprint',
+           'run_address', 'draw_all', 'batch_images', 'total_steps']
 
 # %% ../../nbs/workbook/04_sources.ipynb #39bec0b9
 from pathlib import Path
@@ -131,11 +132,27 @@ def first_step(experiment: Experiment, preset: Preset) -> Experiment | None:
     return experiment.start or (experiment.pretrain if preset.weights == "none" else None)
 
 
+def trained_on(experiment: Experiment) -> tuple:
+    "The data, or several sets as one, that a training opens."
+    return (experiment.data, experiment.target) if experiment.target else (experiment.data,)
+
+
+def seen_sets(experiment: Experiment) -> list:
+    "Each data set that a training sees."
+    return [member for name in trained_on(experiment) for member in members(name)]
+
+
+def training_fingerprint(experiment: Experiment, preset: Preset) -> str:
+    "The fingerprint of all that a training sees."
+    seen = data_fingerprint(experiment.data, preset)
+    return identity(seen, data_fingerprint(experiment.target, preset), digest_size=8) if experiment.target else seen
+
+
 def run_address(experiment: Experiment, preset: Preset, seed: int) -> str:
     "The identity of a run on a preset's data, and of all runs that it builds on."
     first = first_step(experiment, preset)
     start = run_address(first, preset, seed) if first else ""
-    return run_identity(experiment, preset, data_fingerprint(experiment.data, preset), seed, start)
+    return run_identity(experiment, preset, training_fingerprint(experiment, preset), seed, start)
 
 
 def draw_all(

@@ -22,7 +22,7 @@ from .plan import estimate_seconds, human_time, is_missing, job_images, plan_tab
 from .records import Archive
 from .settings import Preset
 from ..data.views import STRETCHED
-from .sources import draw_all, drawn_scale, members, open_data, testing_scale, training_scale
+from .sources import draw_all, drawn_scale, members, open_data, trained_on, testing_scale, training_scale
 
 # %% ../../nbs/workbook/07_tables.ipynb #3760b1d2
 def _work(job, preset, published, reports):
@@ -128,7 +128,7 @@ def prepare_data(
     parallel: int,
 ):
     "Draw and decode what the jobs need, before they start, once."
-    trained = {(j.experiment.data, training_scale(j.experiment), STRETCHED) for j in jobs}
+    trained = {(name, training_scale(j.experiment), STRETCHED) for j in jobs for name in trained_on(j.experiment)}
     tested = {(p.data, testing_scale(j.experiment, p), p.view) for j in jobs for p, _ in j.protocols}
     names = sorted({member for name, _, _ in trained | tested for member in members(name)})
     if preset.data == "drawn":
