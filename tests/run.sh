@@ -23,9 +23,7 @@ mypy
 
 step "every cell of every notebook, at smoke"
 nbdev-test --n-workers 2
-nbdev-test reports/pictures.ipynb
-nbdev-test reports/book.ipynb
-nbdev-test reports/schedules.ipynb
+for report in reports/*.ipynb; do nbdev-test "$report"; done
 
 step "tests"
 python -m pytest
