@@ -128,13 +128,16 @@ def test_baseline_has_headroom_and_steady_seeds():
     assert 60 <= baseline["mean"] <= 85 and baseline["sd"] < 3 and baseline["seeds"] == "0,1,2"
 
 
-@pytest.mark.parametrize("words, name", [((), "cells.csv"), (("--own",), "own.csv")])
-def test_committed_cells_are_those_of_the_records(capsys, words, name):
-    from reidnb.workbook.command_line import main
+def test_committed_results_are_those_of_the_records():
+    from reidnb.workbook.book import results_files
+    from reidnb.workbook.settings import load_preset
 
-    assert main(["cells", "--preset", "mini", "--csv", *words]) == 0
-    committed = (ROOT / "reports" / "results" / "mini" / name).read_text()
-    assert capsys.readouterr().out == committed  # otherwise: reidnb cells --preset mini --csv > that file
+    nowhere = load_preset("mini").model_copy(update=dict(store="no store"))  # published records alone
+    folder = ROOT / "reports" / "results" / "mini"
+    made = results_files(nowhere, (0, 1, 2))
+    assert set(made) == {path.name for path in folder.iterdir()}
+    for name, text in made.items():
+        assert (folder / name).read_text() == text, f"{name}: run reidnb publish --preset mini"
 
 
 def test_wheel_holds_the_package_and_nothing_else(tmp_path):

@@ -18,7 +18,7 @@ from pathlib import Path
 
 from ..configuration import ConfigurationError
 from ..evaluation.configuration import Protocol
-from ..files import write_atomically, write_json
+from ..files import write_json, write_text
 from .experiments import Experiment
 from .plan import Job, is_missing, merged_jobs
 from .records import Archive
@@ -262,7 +262,7 @@ def run_workflow(
         ) from None
     folder = Path(plan["preset"]["store"]) / "batch" / plan["preset"]["name"]
     write_json(folder / "plan.json", plan)
-    write_atomically(folder / "Snakefile", lambda unfinished: Path(unfinished).write_text(WORKFLOW, encoding="utf8"))
+    write_text(folder / "Snakefile", WORKFLOW)
     for table in plan["tables"]:
         Path(table["page"]).unlink(missing_ok=True)  # a page is rendered anew from what there is
     words = ["--snakefile", str(folder / "Snakefile"), "--directory", str(folder), "--executor", executor]

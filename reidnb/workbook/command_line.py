@@ -60,7 +60,7 @@ def _cells(args):
     "The notes' cells, or our numbers for the planned ones."
     import csv
 
-    from reidnb.workbook.documents import documented_cells, documented_tables, own_tables
+    from reidnb.workbook.documents import documented_cells
 
     if args.documented:
         cells = list(documented_cells())
@@ -73,16 +73,11 @@ def _cells(args):
                 f"{tables} tables, {len({cell[:3] for cell in cells})} rows, {len(cells)} cells, {sum(not c[4] for c in cells)} of them empty"
             )
         return
-    import pandas as pd
-
-    from reidnb.workbook.experiments import load_table, table_slugs
-    from reidnb.workbook.settings import load_preset
-    from reidnb.workbook.cells import cells_frame
+    from reidnb.workbook.book import all_cells
     from reidnb.workbook.plan import parse_seeds
+    from reidnb.workbook.settings import load_preset
 
-    preset, seeds = load_preset(args.preset), parse_seeds(args.seeds)
-    chosen = own_tables() if args.own else documented_tables()
-    frame = pd.concat([cells_frame(load_table(slug), preset, seeds) for slug in table_slugs() if slug in chosen])
+    frame = all_cells(load_preset(args.preset), parse_seeds(args.seeds), args.own)
     print(frame.to_csv(index=False, lineterminator="\n") if args.csv else frame.to_string(index=False), end="")
 
 
@@ -272,22 +267,41 @@ def _batch(args):
 
 # %% ../../nbs/workbook/12_command_line.ipynb #9d64da14
 def _book(args):
-    "All tables and findings of a preset on one page, from what has been run."
+    "Pages of everything that has been run, and with --pages the executed notebooks that their numbers link to."
+    from tqdm.auto import tqdm
+
+    from reidnb.workbook.book import write_book
+    from reidnb.workbook.experiments import table_slugs
     from reidnb.workbook.plan import parse_seeds
-    from reidnb.workbook.settings import load_preset, project_root
+    from reidnb.workbook.settings import load_preset
 
-    preset = load_preset(args.preset)
-    parse_seeds(args.seeds)
-    from reidnb.workbook.notebooks import execute, write_page
+    preset, seeds = load_preset(args.preset), parse_seeds(args.seeds)
+    pages = Path(preset.store) / "tables" / preset.name
+    if args.pages:
+        _render_pages(preset, args.seeds, pages)
+    with tqdm(total=len(table_slugs()), desc="writing", unit=" tables", leave=False) as bar:
+        index = write_book(preset, seeds, Path(preset.store) / "book" / preset.name, pages, bar.update)
+    print(f"book   {index}")
 
-    stem = Path(preset.store) / "book" / preset.name
-    execute(
-        project_root() / "reports" / "book.ipynb",
-        stem.with_suffix(".ipynb"),
-        dict(preset=preset.name, seeds=args.seeds),
-    )
-    write_page(stem.with_suffix(".ipynb"), stem.with_suffix(".html"))
-    print(f"book   {stem.with_suffix('.html')}")
+
+def _render_pages(preset, seeds, folder):
+    "Execute the notebooks of tables that are whole and whose page is older than their records."
+    from tqdm.auto import tqdm
+
+    from reidnb.workbook.experiments import table_slugs
+    from reidnb.workbook.plan import is_missing, parse_seeds, plan_tables
+    from reidnb.workbook.records import Archive
+
+    archive, wanted = Archive(preset), []
+    for planned in plan_tables(table_slugs(), preset, parse_seeds(seeds)):
+        if planned.jobs and not any(is_missing(job, archive) for job in planned.jobs):
+            names = [name for job in planned.jobs for name in (job.run, *(n for _, n in job.protocols))]
+            newest = max(archive.changed(name) for name in names)
+            page = folder / f"{planned.slug}.html"
+            if not page.exists() or page.stat().st_mtime < newest:
+                wanted.append(planned.slug)
+    for slug in tqdm(wanted, desc="executing notebooks", unit=" tables"):
+        render_table(slug, preset, seeds, True)
 
 # %% ../../nbs/workbook/12_command_line.ipynb #7e9d92e5
 def _findings(args):
@@ -370,16 +384,22 @@ def _score(args):
 
 def _publish(args):
     "Seeds 0, 1 and 2 of everything that is planned, as far as it has been run here."
+    from reidnb.files import write_text
+    from reidnb.workbook.book import results_files
     from reidnb.workbook.experiments import table_slugs
     from reidnb.workbook.plan import plan_tables
     from reidnb.workbook.records import Archive
-    from reidnb.workbook.settings import load_preset
+    from reidnb.workbook.settings import load_preset, project_root
 
     preset = load_preset(args.preset)
     jobs = [job for planned in plan_tables(table_slugs(), preset, (0, 1, 2)) for job in planned.jobs]
     archive = Archive(preset)
     count = archive.publish({job.run for job in jobs} | {name for job in jobs for _, name in job.protocols})
-    print(f"{count} files copied to {archive.public}; commit them")
+    print(f"{count} files copied to {archive.public}")
+    folder = project_root() / "reports" / "results" / preset.name
+    for name, text in results_files(preset, (0, 1, 2)).items():
+        write_text(folder / name, text)
+    print(f"numbers, claims and tables written to {folder}; commit both")
 
 # %% ../../nbs/workbook/12_command_line.ipynb #6d38abec
 def parser() -> argparse.ArgumentParser:
@@ -444,8 +464,11 @@ def parser() -> argparse.ArgumentParser:
     )
     findings.add_argument("--all", action="store_true", help="also those that nobody ran")
     findings.add_argument("--json", action="store_true", help="for a script")
-    book = command("book", _book, "All tables and findings that have been run, on one page.")
+    book = command("book", _book, "All tables and findings that have been run, on pages that open from a folder.")
     book.add_argument("--seeds", default="0,1,2", help="seeds with commas between them (default 0,1,2)")
+    book.add_argument(
+        "--pages", action="store_true", help="execute the notebooks that numbers link to, where they are missing or old"
+    )
     data = command("data", _data, "Draw the data of a preset, or find the real sets, and count them.")
     data.add_argument("--jobs", type=int, default=1, help="processes that draw (default 1)")
     scores = command(

@@ -16,7 +16,7 @@ from nbclient.exceptions import CellExecutionError
 from nbconvert import HTMLExporter
 
 from ..configuration import Configuration, ConfigurationError, nearest, validated
-from ..files import write_atomically
+from ..files import write_atomically, write_text
 from .cells import table_frame
 from .experiments import load_table
 from .plan import chosen_rows, parse_seeds, plan_table
@@ -157,4 +157,4 @@ def write_page(
     "An executed notebook as a page to read: prose and results, without code."
     exporter = HTMLExporter(exclude_input=True, exclude_input_prompt=True, exclude_output_prompt=True)
     html, _ = exporter.from_filename(str(notebook))
-    write_atomically(page, lambda unfinished: Path(unfinished).write_text(html, encoding="utf8"))
+    write_text(page, html)

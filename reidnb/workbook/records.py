@@ -118,6 +118,10 @@ class Archive:
                 continue  # not ours: ours are written whole; treated as missing and made again
         return None
 
+    def changed(self, name: str) -> float:
+        "When a record or scores were written, in seconds since 1970; 0 where there are none."
+        return next((path.stat().st_mtime for place in self.places if (path := place / f"{name}.json").exists()), 0.0)
+
     def records(self) -> list:
         "All records of the preset, without scores."
         names = {p.stem for place in self.places for p in place.glob("*.json") if "." not in p.stem}
