@@ -567,6 +567,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                              'reidnb/methods/supervised.py'),
                                            'reidnb.methods.supervised.Supervised._ema_triplet': ( 'methods/supervised.html#supervised._ema_triplet',
                                                                                                   'reidnb/methods/supervised.py'),
+                                           'reidnb.methods.supervised.Supervised.attribute_names': ( 'methods/supervised.html#supervised.attribute_names',
+                                                                                                     'reidnb/methods/supervised.py'),
                                            'reidnb.methods.supervised.Supervised.attributes': ( 'methods/supervised.html#supervised.attributes',
                                                                                                 'reidnb/methods/supervised.py'),
                                            'reidnb.methods.supervised.Supervised.autoencoded': ( 'methods/supervised.html#supervised.autoencoded',

@@ -147,7 +147,7 @@ def evaluate(
         return RatioScores(predicted, stretched_by(store, both))
     if protocol.task == "attributes" and attributes is not None:
         both = both[np.isin(s["pid"].to_numpy()[both], attributes.index)]
-        known = attributes.drop(columns="half").loc[s["pid"].to_numpy()[both]]
+        known = attributes.loc[s["pid"].to_numpy()[both], model.attribute_names]
         return AttributeScores(embed(model, store, both, device, 256, progress, ask="attributes").astype(int), known)
     return retrieve(model, store, protocol, device, progress).scores()
 

@@ -302,6 +302,11 @@ class Supervised(Method):
         plain = pairwise_distances(a[:, :-classes], b[:, :-classes], kind)
         return plain + measure(a[:, -classes:], b[:, -classes:])
 
+    @property
+    def attribute_names(self) -> list:
+        "Whose heads there are, in their order."
+        return self.seen.heads.names if self.seen is not None else []
+
     def attributes(self, images: torch.Tensor) -> torch.Tensor:  # (B, 3, H, W) → (B, A) values from 0
         "What each image looks like (`ConfigurationError` without heads for attributes)."
         if self.seen is None:

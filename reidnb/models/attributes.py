@@ -42,7 +42,7 @@ class AttributeClassifiers(nn.Module):
         width: int = 64,  # of the network; hidden units scale with it
     ):
         super().__init__()
-        self.sizes, self.head = list(classes.values()), head
+        self.names, self.sizes, self.head = list(classes), list(classes.values()), head
         hidden = {"bottleneck": [512], "mlp": [512, 256, 128][: head.layers - 1]}.get(head.kind, [])
         layers: list[nn.Module] = [nn.Dropout(head.dropout)] if head.dropout else []
         for units in (n * width // 64 for n in hidden):

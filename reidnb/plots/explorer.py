@@ -83,7 +83,8 @@ class Explorer:
         x, y = e.plane.T
         points = ax.scatter(x, y, c=e.ap["as it is"], s=12, cmap="viridis", vmin=0, vmax=1, linewidths=0)
         ax.plot(*e.plane[self.number], "o", markersize=14, markerfacecolor="none", color="#c8322b", markeredgewidth=2)
-        ax.set(xticks=[], yticks=[], title=f"{self.run}: queries (UMAP); click on one")
+        ax.set(xticks=[], yticks=[])
+        ax.set_title(f"{self.run}: queries (UMAP); click on one", fontsize=9)
         figure.colorbar(points, ax=ax, shrink=0.7).set_label("average precision")
         figure.tight_layout()
 

@@ -183,7 +183,7 @@ def _about(experiment, preset, training, batches):
         steps=training.plan.steps,
         batch=batches.identities * batches.instances,
         classes=batches.classes,
-        **({"attributes": batches.attribute_sizes} if batches.attribute_sizes else {}),
+        **({"attributes": list(batches.attribute_sizes.items())} if batches.attribute_sizes else {}),  # heads' order
         tested="last step",
         device=torch.cuda.get_device_name() if training.plan.device == "cuda" else "cpu",
         threads=preset.threads,
@@ -207,7 +207,7 @@ def load_trained(
     archive = archive or Archive(preset)
     path = archive.run_folder(record["run"]) / file
     tensors, _ = load_tensors(path, run=record["run"])
-    method = make_method(experiment, preset, record["classes"], record["seed"], record.get("attributes"))
+    method = make_method(experiment, preset, record["classes"], record["seed"], dict(record.get("attributes", ())))
     try:
         method.load_state_dict({k: v for k, v in tensors.items() if not k.startswith("old.")})  # for a next step
     except RuntimeError as error:
