@@ -50,6 +50,9 @@ class AttributeClassifiers(nn.Module):
             dim = units
         self.body, self.weight = nn.Sequential(*layers), nn.Parameter(torch.empty(sum(self.sizes), dim))
         nn.init.normal_(self.weight, std=0.01 if head.kind != "cosine" else 1.0)
+        self.bias = (
+            nn.Parameter(torch.zeros(sum(self.sizes))) if head.kind != "cosine" else None
+        )  # how common values are
 
     def forward(
         self,
@@ -59,7 +62,7 @@ class AttributeClassifiers(nn.Module):
         if self.head.kind == "cosine":
             logits = self.head.scale * F.normalize(x) @ F.normalize(self.weight).T
         else:
-            logits = x @ self.weight.T
+            logits = F.linear(x, self.weight, self.bias)
         return list(logits.split(self.sizes, 1))
 
 
