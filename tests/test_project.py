@@ -43,7 +43,7 @@ def test_rooms_import_only_from_their_left():
     ]
     allowed = {room: set(order[: order.index(room)]) for room in order}
     allowed["models"] -= {"losses", "augmentation"}
-    allowed["plots"] = {"losses", "training"}  # the functions that train draw their schedules
+    allowed["plots"] = {"configuration", "losses", "training"}  # the functions that train draw their schedules
     allowed["training"] -= {"data", "augmentation", "models", "losses", "evaluation"}  # fit knows no re-ID
     for path in (ROOT / "nbs").rglob("*.ipynb"):
         room = path.parent.name if path.parent.name != "nbs" else path.stem[3:]
