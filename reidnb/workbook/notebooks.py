@@ -7,6 +7,7 @@ __all__ = ['TableParameters', 'OpenTable', 'trained_run', 'declared_parameters',
 
 # %% ../../nbs/workbook/11_notebooks.ipynb #73a11106
 import os
+import re
 import types
 from pathlib import Path
 
@@ -150,6 +151,9 @@ def execute(
         raise RuntimeError(f"{Path(notebook).name}: {error}") from None
 
 # %% ../../nbs/workbook/11_notebooks.ipynb #c3ad07e1
+_ELSEWHERE = re.compile(r'<script[^>]*\bsrc="https?://[^"]*"[^>]*>\s*</script>')  # a page opens without a network
+
+
 def write_page(
     notebook: str | os.PathLike,  # executed
     page: str | os.PathLike,  # HTML file
@@ -157,4 +161,4 @@ def write_page(
     "An executed notebook as a page to read: prose and results, without code."
     exporter = HTMLExporter(exclude_input=True, exclude_input_prompt=True, exclude_output_prompt=True)
     html, _ = exporter.from_filename(str(notebook))
-    write_text(page, html)
+    write_text(page, _ELSEWHERE.sub("", html))
