@@ -60,10 +60,7 @@ def test_rooms_import_only_from_their_left():
 
 NOT_RUN_YET = {  # planned and tried at smoke, but without three seeds at mini so far
     *("vpm-first", "vpm-warmup", "vpm-predicted-ratio", "vpm-partial"),
-    *("ema-triplet", "ema-best", "feature-dimensions", "dimension-curve"),
-    *("attributes", "attributes-strong", "attributes-duke", "attributes-ranking", "attribute-accuracy"),
-    *("lwf", "lwf-bounds", "ebll-autoencoder", "ebll-duke", "ebll-before-autoencoder", "ebll-before-duke"),
-    *("lifelong", "transfer-bounds", "arn-losses", "arn-encoders", "arn-reconstruction"),
+    *("arn-losses", "arn-encoders", "arn-reconstruction"),
 }
 
 
