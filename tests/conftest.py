@@ -1,6 +1,7 @@
 "A project folder and a store of its own for each test."
 
 import os
+import signal
 import shutil
 import subprocess
 import sys
@@ -9,6 +10,11 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
+
+
+def _hears_control_c():
+    "A shell starts what it puts in the background deaf to it, and children inherit that."
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 class Home:
@@ -46,6 +52,7 @@ class Home:
             stderr=subprocess.PIPE,
             text=True,
             start_new_session=True,
+            preexec_fn=_hears_control_c if os.name == "posix" else None,
         )
 
     def reidnb(self, *words: str) -> tuple[int, str, str]:
