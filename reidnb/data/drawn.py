@@ -98,14 +98,16 @@ def _shots(name, scale):
             )
 
 # %% ../../nbs/data/03_drawn.ipynb #f90bb616
+_BOXES = dict(train="bounding_box_train", query="query", gallery="bounding_box_test")  # Market's folders
+
+
 def _market(scale):
-    folder = dict(train="bounding_box_train", query="query", gallery="bounding_box_test")
     for split, pid, person, camera, key, occluder in _shots("market", scale):
         label = f"{pid:04d}" if pid >= 0 else "-1"
         frame = 151 + 25 * (key if pid > 0 else key * 7)
         tail = ".jpg.jpg" if split == "train" and pid % 50 == 7 and key == 0 else ".jpg"  # the real set has 24 of them
         yield Shot(
-            f"{folder[split]}/{label}_c{camera}s{1 + key % 3}_{frame:06d}_{key % 10:02d}{tail}",
+            f"{_BOXES[split]}/{label}_c{camera}s{1 + key % 3}_{frame:06d}_{key % 10:02d}{tail}",
             pid,
             person,
             "market",
@@ -117,10 +119,9 @@ def _market(scale):
 
 
 def _duke(scale):
-    folder = dict(train="bounding_box_train", query="query", gallery="bounding_box_test")
     for split, pid, person, camera, key, occluder in _shots("duke", scale):
         yield Shot(
-            f"{folder[split]}/{pid:04d}_c{camera}_f{46_000 + 60 * key:07d}.jpg",
+            f"{_BOXES[split]}/{pid:04d}_c{camera}_f{46_000 + 60 * key:07d}.jpg",
             pid,
             person,
             "duke",
@@ -132,10 +133,9 @@ def _duke(scale):
 
 # %% ../../nbs/data/03_drawn.ipynb #996f4248
 def _cuhk(scale):
-    folder = dict(train="bounding_box_train", query="query", gallery="bounding_box_test")
     for split, pid, person, camera, key, occluder in _shots("cuhk", scale):
         yield Shot(
-            f"{folder[split]}/{pid:04d}_c{camera}_{key:04d}.jpg", pid, person, "cuhk", "cuhk", camera, key, occluder
+            f"{_BOXES[split]}/{pid:04d}_c{camera}_{key:04d}.jpg", pid, person, "cuhk", "cuhk", camera, key, occluder
         )
 
 

@@ -227,6 +227,10 @@ class Supervised(Method):
         kept = ("old.head.weight",) if self.objective.old and self.objective.old.ce_dist else ()
         return {k: v for k, v in self.state_dict().items() if not k.startswith("old.") or k in kept}
 
+    def load_tested(self, tensors: dict):
+        "All but what is kept for a step after."
+        self.load_state_dict({k: v for k, v in tensors.items() if not k.startswith("old.")})
+
     def _ema_triplet(self, loss, features, images, told, labels):
         "Distances to the average's features, which follows the network by a step first; or to the network's own."
         others = features

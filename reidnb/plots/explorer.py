@@ -7,6 +7,7 @@ __all__ = ['Explored', 'Explorer', 'show_explorer']
 
 # %% ../../nbs/plots/06_explorer.ipynb #acfe66f7
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -42,7 +43,7 @@ class Explorer:
         self.files = {}
         for name, explored in runs.items():
             paths = explored.images.samples["path"].iloc[explored.query]
-            self.files[name] = [path.replace("\\", "/").rsplit("/", 1)[-1] for path in paths]
+            self.files[name] = [Path(path).name for path in paths]
 
     @property
     def explored(self) -> Explored:
@@ -91,14 +92,13 @@ class Explorer:
 # %% ../../nbs/plots/06_explorer.ipynb #149da2c3
 def show_explorer(explorer: Explorer):
     "Controls, the map and the rankings; figures alone where there are no widgets."
-    strip = HTML(explorer.page())
     try:
         import ipywidgets as w
         from ipympl.backend_nbagg import Canvas, FigureManager
     except ImportError:
         figure = Figure(figsize=(5, 4))
         explorer.draw_map(figure)
-        display(figure, strip)
+        display(figure, HTML(explorer.page()))
         return
     figure = Figure(figsize=(5, 4))
     canvas = Canvas(figure)
@@ -115,7 +115,7 @@ def show_explorer(explorer: Explorer):
     ranked = w.Checkbox(value=True, description="re-ranked below", **wide)
     page = w.HTML()
 
-    def refresh(_=None):
+    def refresh():
         page.value = explorer.page(("as it is", "re-ranked") if ranked.value else ("as it is",))
         explorer.draw_map(figure)
         canvas.draw_idle()

@@ -9,6 +9,7 @@ __all__ = ['MARKS', 'plot_rankings', 'ranking_row', 'ranking_html']
 import base64
 import html
 import io
+from pathlib import Path
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -18,6 +19,16 @@ from PIL import Image
 
 # %% ../../nbs/plots/01_rankings.ipynb #d7c4fae2
 MARKS = {True: ("#2a9d4a", "✓"), False: ("#c8322b", "✗"), None: ("#999999", "not counted")}  # hit, miss, junk
+
+
+def _tiles(row):
+    "Image, colour and caption of a query and of each of its answers; junk takes no rank."
+    yield row["query"], "#333333", f"query\n{row['caption']}"
+    rank = 0
+    for image, hit, caption in zip(row["images"], row["hits"], row["captions"]):
+        rank += hit is not None
+        colour, sign = MARKS[hit]
+        yield image, colour, f"{rank if hit is not None else ''} {sign}\n{caption}".lstrip()
 
 
 def plot_rankings(
@@ -30,12 +41,8 @@ def plot_rankings(
     for ax in axes.flat:
         ax.axis("off")
     for line, row in zip(axes, rows):
-        _show(line[0], row["query"], "#333333", f"query\n{row['caption']}")
-        rank = 0
-        for ax, image, hit, caption in zip(line[1:], row["images"], row["hits"], row["captions"]):
-            rank += hit is not None
-            colour, sign = MARKS[hit]
-            _show(ax, image, colour, f"{rank if hit is not None else ''} {sign}\n{caption}".lstrip())
+        for ax, (image, colour, caption) in zip(line, _tiles(row)):
+            _show(ax, image, colour, caption)
     if title:
         fig.suptitle(title, fontsize=10)
     fig.tight_layout()
@@ -66,7 +73,7 @@ def ranking_row(
     order = np.argsort(distances, kind="stable")
     junk = (pid[gallery[order]] == pid[query]) & (camid[gallery[order]] == camid[query])
     order = order[: 1 + np.flatnonzero(np.cumsum(~junk) <= top)[-1]]
-    name = lambda row: samples["path"].iloc[row].replace("\\", "/").rsplit("/", 1)[-1].split(".")[0]
+    name = lambda row: Path(samples["path"].iloc[row]).name.split(".")[0]
     shown = gallery[order]
     return dict(
         query=images[query],
@@ -85,12 +92,8 @@ def ranking_html(
     tile = '<figure style="display:inline-block;margin:3px;text-align:center;vertical-align:top;font:11px sans-serif;color:{0}"><img alt="" style="height:{1}px;border:4px solid {0};image-rendering:auto" src="data:image/png;base64,{2}"><figcaption style="white-space:pre">{3}</figcaption></figure>'
     lines = []
     for row in rows:
-        tiles, rank = [tile.format("#333333", height, _png(row["query"]), html.escape(f"query\n{row['caption']}"))], 0
-        for image, hit, caption in zip(row["images"], row["hits"], row["captions"]):
-            rank += hit is not None
-            colour, sign = MARKS[hit]
-            text = f"{rank if hit is not None else ''} {sign}\n{caption}".lstrip()
-            tiles.append(tile.format(colour, height, _png(image), html.escape(text)))
+        shown = _tiles(row)
+        tiles = [tile.format(colour, height, _png(image), html.escape(text)) for image, colour, text in shown]
         lines.append(f'<div style="white-space:nowrap;overflow-x:auto">{"".join(tiles)}</div>')
     return "".join(lines)
 

@@ -50,6 +50,10 @@ class Method(nn.Module, ABC):
         "Tensors that a test needs; a method that keeps more while it learns says less."
         return self.state_dict()
 
+    def load_tested(self, tensors: dict[str, torch.Tensor]):
+        "Take back what `tested_state` gave; a method that gave more than a test needs leaves that aside."
+        self.load_state_dict(tensors)
+
     def own_optimisers(self) -> list[torch.optim.Optimizer]:
         "Optimisers of parameters that the schedule leaves alone, e.g. class centres; they step after the main one."
         return []

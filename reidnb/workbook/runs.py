@@ -209,7 +209,7 @@ def load_trained(
     tensors, _ = load_tensors(path, run=record["run"])
     method = make_method(experiment, preset, record["classes"], record["seed"], dict(record.get("attributes", ())))
     try:
-        method.load_state_dict({k: v for k, v in tensors.items() if not k.startswith("old.")})  # for a next step
+        method.load_tested(tensors)
     except RuntimeError as error:
         reason = str(error).splitlines()[-1].strip()
         raise CheckpointError(
