@@ -156,7 +156,10 @@ def changed_inputs(
     if not same:
         return []
     old = max(same, key=lambda r: r["finished"])
-    now = dict(experiment=described(job.experiment), size=preset.training_values(job.experiment.model.backbone))
+    now = dict(
+        experiment=described(job.experiment),
+        size=preset.training_values(job.experiment.model.backbone, job.experiment.method),
+    )
     changed = list(_differences({k: old[k] for k in now}, _plain(now)))
     data = old["data"]["fingerprint"] != training_fingerprint(job.experiment, preset)
     return [*changed, *(["data"] if data else [])]

@@ -34,7 +34,7 @@ def run_identity(
     start: str = "",  # identity of the run that it starts from
 ) -> str:  # 12 hexadecimal digits
     "The address of a run."
-    size, first = preset.training_values(experiment.model.backbone), [start] if start else []
+    size, first = preset.training_values(experiment.model.backbone, experiment.method), [start] if start else []
     return identity("run", experiment, size, fingerprint, seed, *first)
 
 

@@ -124,7 +124,7 @@ def train(
     plan = Plan(
         steps=steps,
         snapshots=tuple(steps * (k + 1) // experiment.snapshots for k in range(experiment.snapshots)),
-        base_rate=preset.learning_rate,
+        base_rate=preset.rate_of(experiment.method),
         schedule=experiment.schedule,
         optimiser=experiment.optimiser,
         device=device,
@@ -178,7 +178,7 @@ def _about(experiment, preset, training, batches):
         data |= dict(drawn=EDITION, content="+".join(content))
     return dict(
         experiment=described(experiment),
-        size=preset.training_values(experiment.model.backbone),
+        size=preset.training_values(experiment.model.backbone, experiment.method),
         data=data,
         steps=training.plan.steps,
         batch=batches.identities * batches.instances,

@@ -36,8 +36,13 @@ class Preset(Configuration):
     image_height: int = Field(ge=16, le=1024)  # pixels
     image_width: int = Field(ge=8, le=1024)
     steps: int = Field(ge=0, le=1_000_000)  # of 64 images that stand for 120 epochs; 0 means real epochs
+    vpm_steps: int = Field(ge=0, le=1_000_000)  # the same for VPM, which the documents train for 200 and 400 epochs
+    gan_steps: int = Field(ge=0, le=1_000_000)  # the same for networks that make images
     batch_divisor: int = Field(ge=1, le=16)  # of the documents' batch
     learning_rate: float = Field(gt=0, le=1)
+    gan_rate: float = Field(gt=0, le=1)  # learning rate of networks that make images
+    gan_width: int = Field(ge=4, le=256)  # channels of their first convolution
+    gan_blocks: int = Field(ge=1, le=32)  # their residual blocks
     network_width: int = Field(ge=4, le=256)  # channels of the first stage
     blocks_resnet18: tuple[int, int, int, int]
     blocks_resnet50: tuple[int, int, int, int]
@@ -80,15 +85,28 @@ class Preset(Configuration):
             weights=self.weights,
         )
 
-    def training_values(self, backbone: str) -> dict:
-        "What changes the outcome of a run with this backbone; data has a fingerprint of its own."
+    def steps_of(
+        self,
+        method: str,  # supervised, vpm, gan …
+    ) -> int:  # 0 means real epochs
+        "Steps that stand for 120 epochs."
+        return {"vpm": self.vpm_steps, "gan": self.gan_steps}.get(method, self.steps)
+
+    def rate_of(self, method: str) -> float:
+        "The base learning rate."
+        return self.gan_rate if method == "gan" else self.learning_rate
+
+    def training_values(self, backbone: str, method: str = "supervised") -> dict:
+        "What changes the outcome of a run with this backbone and method; data has a fingerprint of its own."
         return dict(
             image=self.image_size,
-            steps=self.steps,
+            steps=self.steps_of(method),
             batch_divisor=self.batch_divisor,
-            learning_rate=self.learning_rate,
+            learning_rate=self.rate_of(method),
             half=self.half,
-            network=self.network_size(backbone).model_dump(mode="json"),
+            network=dict(width=self.gan_width, blocks=self.gan_blocks)
+            if method == "gan"
+            else self.network_size(backbone).model_dump(mode="json"),
         )
 
 # %% ../../nbs/workbook/00_settings.ipynb #dc096b93

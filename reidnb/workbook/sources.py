@@ -179,6 +179,6 @@ def total_steps(
 ) -> int:
     "Steps of a training: the preset's share of the documents' epochs."
     epochs = experiment.schedule.epochs
-    if not preset.steps:
+    if not preset.steps_of(experiment.method):
         return round(epochs * per_epoch)
-    return max(1, round(preset.steps * epochs / 120 * 64 / experiment.batch.images))
+    return max(1, round(preset.steps_of(experiment.method) * epochs / 120 * 64 / experiment.batch.images))
