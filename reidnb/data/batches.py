@@ -88,7 +88,7 @@ class PKBatches(Dataset):
             told = attributes[list(self.attribute_sizes)].reindex(store.samples["pid"], fill_value=-1)
             self.attributes = torch.from_numpy(told.to_numpy(np.int64))
         self._known: tuple = (-1, None)  # the epoch that was dealt last
-        self.per_epoch = len(self._epoch(0))
+        self.per_epoch, self.per_person = len(self._epoch(0)), int(np.bincount(self.labels).min())
 
     def _epoch(self, number):
         if self._known[0] != number:

@@ -6,14 +6,12 @@
 __all__ = ['WithTarget']
 
 # %% ../../nbs/data/09_targets.ipynb #c8eaea28
-import numpy as np
 import torch
 from torch.utils.data import Dataset
 
 from .batches import PKBatches
 from .images import ImageStore
-from .pedestrians import named_rng
-from .samples import DataError
+from .unnamed import shuffled_rows
 
 # %% ../../nbs/data/09_targets.ipynb #e341fd8b
 class WithTarget(Dataset):
@@ -25,12 +23,8 @@ class WithTarget(Dataset):
         target: ImageStore,  # decoded training images whose labels nobody reads
         images: int,  # of the target in a batch
     ):
-        if len(target) < images:
-            raise DataError(
-                f"{len(target)} target images, but a batch wants {images}; use a smaller batch or more data"
-            )
+        shuffled_rows(len(target), images, 0, "targets", 0)
         self.source, self.target, self.images = source, target, images
-        self.per_round = len(target) // images
 
     def __getattr__(self, name):  # classes, per_epoch and the like are the source's
         if name.startswith("__") or name == "source":
@@ -38,8 +32,6 @@ class WithTarget(Dataset):
         return getattr(self.source, name)
 
     def __getitem__(self, step: int) -> dict:  # the source's, and target (B', 3, H, W) uint8, target_row (B',) int64
-        order = named_rng(self.source.seed, "targets", step // self.per_round).permutation(len(self.target))
-        start = step % self.per_round * self.images
-        rows = np.sort(order[start : start + self.images])
+        rows = shuffled_rows(len(self.target), self.images, self.source.seed, "targets", step)
         images = torch.from_numpy(self.target[rows]).permute(0, 3, 1, 2)
         return dict(self.source[step], target=images, target_row=torch.from_numpy(rows))

@@ -13,6 +13,7 @@ from pydantic import Field
 from ..configuration import Configuration
 from ..data.views import STRETCHED, View
 from .dimensions import Dimensions
+from ..models.configuration import Stripes
 
 
 class Protocol(Configuration):
@@ -26,8 +27,13 @@ class Protocol(Configuration):
     taps: tuple[float, float] | None = (
         None  # spacing of the taps of all convolutions in y and x, set by hand (000, line 265)
     )
-    task: Literal["retrieval", "ratio", "attributes", "autoencoder"] = (
-        "retrieval"  # ratio: how well the stretch of the images is seen (000, line 172); attributes: how often they are named rightly (000, line 402); autoencoder: its losses on training images (001, line 158)
+    task: Literal["retrieval", "ratio", "attributes", "autoencoder", "change"] = (
+        "retrieval"  # ratio: how well the stretch of the images is seen (000, line 172); attributes: how often they are named rightly (000, line 402); autoencoder: its losses on training images (001, line 158); change: how far features move when training images are changed (003, line 205)
+    )
+    change: Literal["crop", "flip", "style"] = "crop"  # of the task of that name; style: to another camera's
+    stripes: Stripes | None = None  # local pooling at test (003, line 347)
+    norms: Literal["run", "data"] = (
+        "run"  # statistics of batch norms: as they were learnt, or those of the tested images
     )
     iterations: int | None = Field(None, ge=1, le=9)  # how often a ratio network looks, if not as often as in training
     groups: bool = False  # galleries of one image a person, one after the other (000, line 107)

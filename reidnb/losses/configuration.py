@@ -4,7 +4,8 @@
 
 # %% auto #0
 __all__ = ['Weight', 'Softmax', 'ArcFace', 'CosFace', 'Triplet', 'SoftTriplet', 'Circle', 'Center', 'PullTriplet', 'Ratio',
-           'Parts', 'EmaTriplet', 'Attributes', 'Autoencoder', 'Old', 'Shared', 'Objective']
+           'Parts', 'EmaTriplet', 'Attributes', 'Autoencoder', 'Old', 'Shared', 'Translation', 'CameraStyle', 'Dreams',
+           'Union', 'Objective']
 
 # %% ../../nbs/losses/00_configuration.ipynb #1e35f0ea
 from typing import Annotated, Literal
@@ -174,6 +175,48 @@ class Shared(Configuration):
     alone: float = Field(5, ge=0)  # first epochs, in which only the backbone learns
 
 
+class Translation(Configuration):
+    "CycleGAN, and what SPGAN and PTGAN add to it (003, lines 338 to 371 and 534)."
+
+    kind: Literal["translation"] = "translation"
+    cycle: float = Field(10.0, ge=0)  # λ1: there and back
+    identity: float = Field(5.0, ge=0)  # λ2: images of a town that are translated to it, every other step
+    similarity: float = Field(0.0, ge=0)  # λ3 of SPGAN; 0 is CycleGAN
+    margin: float = Field(2.0, ge=0, le=2)  # m of SPGAN
+    person: float = Field(0.0, ge=0)  # weight of PTGAN's loss: the person alone stays as it is
+
+
+class CameraStyle(Configuration):
+    "StarGAN between the cameras of one town (003, line 219)."
+
+    kind: Literal["camera_style"] = "camera_style"
+    camera: float = Field(1.0, ge=0)  # weight of the camera's classification
+    cycle: float = Field(10.0, ge=0)  # there and back
+    penalty: float = Field(10.0, ge=0)  # of the critic's slope
+    critic_turns: int = Field(1, ge=1, le=10)  # of the critic before one of the generator
+
+
+class Dreams(Configuration):
+    "DCGAN: images of nobody from noise (003, line 550)."
+
+    kind: Literal["dreams"] = "dreams"
+
+
+class Union(Configuration):
+    "HHL's triplets over two towns and the camera styles of one (003, lines 157 to 200)."
+
+    of: Literal["none", "source", "C", "D", "CD"] = "CD"  # which images are compared
+    weight: Weight = 0.5  # β
+    margin: float = Field(0.3, ge=0)
+    dim: int = Field(128, ge=8)  # of the head that is compared, at width 64; scales with the width
+    source: int = Field(64, ge=4)  # images of the source, eight of a person
+    target: int = Field(16, ge=2)  # n_t: images of the target, each with all its styles
+    sampling: Literal["random", "clustered", "supervised"] = (
+        "random"  # of the target: any images, images of different clusters, or of different people
+    )
+    backbone_rate: float = Field(0.1, gt=0)  # relative to the new layers' (003, line 234)
+
+
 class Objective(Configuration):
     "What a training minimises."
 
@@ -188,6 +231,8 @@ class Objective(Configuration):
     old: Old | None = None
     autoencoder: Autoencoder | None = None
     shared: Shared | None = None
+    images: Annotated[Translation | CameraStyle | Dreams, Field(discriminator="kind")] | None = None
+    union: Union | None = None
     weights: Literal["fixed", "learned"] = "fixed"  # learned: one log variance per loss (001, line 65)
 
     @field_validator("identity", "metric", mode="before")
@@ -197,6 +242,6 @@ class Objective(Configuration):
 
     @model_validator(mode="after")
     def _something(self):
-        if self.identity is None and self.metric is None and self.ratio is None:
-            raise ValueError("an objective needs an identity loss, a metric loss or a ratio loss")
+        if not (self.identity or self.metric or self.ratio or self.images):
+            raise ValueError("an objective needs an identity loss, a metric loss, a ratio loss or one of images")
         return self

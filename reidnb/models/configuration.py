@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['PUBLISHED', 'RatioHead', 'PartsHead', 'evenly', 'Selection', 'AttributeHeads', 'Reduction', 'LocalBranch',
-           'Embedding', 'Size']
+           'Bottleneck', 'Stripes', 'Embedding', 'Size']
 
 # %% ../../nbs/models/00_configuration.ipynb #51dbe7ab
 from typing import Literal
@@ -77,6 +77,21 @@ class LocalBranch(Configuration):
     detach: bool = False  # the plain mean takes part in distances but gets no gradient from them
 
 
+class Bottleneck(Configuration):
+    "What stands between the features and the identity classifier: linear, norm, leaky ReLU, dropout (003, lines 153 and 480)."
+
+    dim: int = Field(512, ge=8)  # units at width 64; scales with the width
+    slope: float | None = Field(None, ge=0, lt=1)  # of the leaky ReLU; 0 is a ReLU, None leaves it out
+    dropout: float = Field(0, ge=0, lt=1)  # behind it
+
+
+class Stripes(Configuration):
+    "Local pooling without parameters: each of some stripes along the height gives its own features (003, line 347)."
+
+    count: int = Field(2, ge=1, le=16)
+    kind: Literal["average", "max"] = "max"
+
+
 class Embedding(Configuration):
     "A network from images to features."
 
@@ -102,7 +117,9 @@ class Embedding(Configuration):
     reduce: Reduction | None = None  # to fewer dimensions
     local: LocalBranch | None = None  # an attention branch
     attributes: AttributeHeads | None = None  # classifiers of attributes
-    bottleneck: bool = False  # the identity classifier is linear, norm, linear (000, line 407)
+    stripes: Stripes | None = None  # features of stripes side by side in the place of one (003, line 347)
+    frozen_norms: bool = False  # the backbone's norms keep the statistics that they started with: IDE+ (003, line 499)
+    bottleneck: bool | Bottleneck = False  # the identity classifier is linear, norm, linear (000, line 407)
     non_local: bool = False  # a non-local block after stages 2 and 3 (001, line 18)
 
 

@@ -20,10 +20,10 @@ class Schedule(Configuration):
     rate: float = Field(1.0, gt=0)  # relative to the preset's base rate
     warmup: float = Field(10, ge=0)  # epochs of linear rise (004, line 26)
     warmup_from: float = Field(0.01, gt=0, le=1)  # fraction of the rate at the start, as in the strong baseline's code
-    kind: Literal["step", "cosine"] = "step"
+    kind: Literal["step", "cosine", "linear"] = "step"
     drops: tuple[float, ...] = (40, 70)  # epochs at which a step schedule falls
     factor: float = Field(0.1, gt=0, le=1)  # by which it falls
-    flat: float = Field(0, ge=0)  # epochs before a cosine starts to fall
+    flat: float = Field(0, ge=0)  # epochs before a cosine or a line starts to fall
 
     @model_validator(mode="after")
     def _in_order(self):
@@ -38,6 +38,7 @@ class Optimiser(Configuration):
     "Adam and what surrounds a step."
 
     weight_decay: float = Field(5e-4, ge=0)
+    momentum: float = Field(0.9, ge=0, lt=1)  # Adam's β₁; 0.5 for networks that make images (003, line 225)
     clip: float | None = Field(None, gt=0)  # largest norm of the gradient
     ema: float | None = Field(
         None, ge=0, lt=1

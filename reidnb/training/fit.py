@@ -34,6 +34,8 @@ from .schedules import rate_at
 class Method(nn.Module, ABC):
     "What `fit` trains: a module that knows its losses."
 
+    turns: tuple[str, ...] = ("",)  # whose it is within a step, one after the other; the batch says which as `turn`
+
     @abstractmethod
     def losses(self, batch: dict) -> dict[str, torch.Tensor]:
         "Named scalars of a batch."
@@ -107,7 +109,9 @@ class Training:
                 factor = next((f for start, f in method.relative_rates().items() if name.startswith(start)), 1.0)
                 groups.setdefault(factor, []).append(p)
         trained = [dict(params=params, factor=factor) for factor, params in groups.items()]
-        self.optimiser = torch.optim.Adam(trained, plan.base_rate, weight_decay=plan.optimiser.weight_decay)
+        self.optimiser = torch.optim.Adam(
+            trained, plan.base_rate, betas=(plan.optimiser.momentum, 0.999), weight_decay=plan.optimiser.weight_decay
+        )
         ema = plan.optimiser.ema
         self.average = AveragedModel(method, multi_avg_fn=get_ema_multi_avg_fn(ema)) if ema is not None else None
         self.history: list = []  # dicts: step, rate, each loss, each weight
@@ -169,7 +173,15 @@ def _update(training: Training, batch: dict) -> dict:
     for group in training.optimiser.param_groups:
         group["lr"] = rate * group["factor"]
     batch = {k: v.to(plan.device, non_blocking=True) if isinstance(v, torch.Tensor) else v for k, v in batch.items()}
-    batch["epoch"] = epoch
+    batch["epoch"], numbers = epoch, {}
+    for turn in method.turns:
+        numbers |= _take_turn(training, {**batch, "turn": turn})
+    return {"step": training.step, "rate": rate, **numbers, **prefixed(method.weights(), "weight")}
+
+
+def _take_turn(training, batch):
+    "Losses, gradients and a step of whatever has a gradient; returns the losses as numbers."
+    plan, method = training.plan, training.method
     with torch.autocast(plan.device, torch.bfloat16) if plan.half else contextlib.nullcontext():
         losses = method.losses(batch)
         total = method.total(losses)
@@ -181,12 +193,7 @@ def _update(training: Training, batch: dict) -> dict:
     _check_finite({"norm of the gradient": norm}, batch, training.step, training.path)
     for optimiser in (training.optimiser, *training.own):
         optimiser.step()
-    return {
-        "step": training.step,
-        "rate": rate,
-        **{name: numbers[name] for name in losses},
-        **prefixed(method.weights(), "weight"),
-    }
+    return {name: numbers[name] for name in losses}
 
 # %% ../../nbs/training/03_fit.ipynb #e49f70ff
 def fit(

@@ -24,4 +24,5 @@ def rate_at(
     start = max(schedule.flat, schedule.warmup)
     if epoch <= start:
         return rate
-    return rate * (1 + math.cos(math.pi * min(1.0, (epoch - start) / (schedule.epochs - start)))) / 2
+    done = min(1.0, (epoch - start) / (schedule.epochs - start))
+    return rate * (1 - done) if schedule.kind == "linear" else rate * (1 + math.cos(math.pi * done)) / 2

@@ -95,15 +95,15 @@ def _entry(job, archive):
         record=here(job.run),
         scores=[here(scores) for scores in untested],
         folder=str(folder),
-        needs=job.needs,
+        needs=list(job.needs),
     )
 
 
 def _link(entries, archive):
-    "Edges: a run comes after the run that it starts from."
+    "Edges: a run comes after the runs that it builds on."
     trained = {e["run"]: e["record"] for e in entries if e["train"]}
     for e in entries:
-        e["after"] = [trained[e["needs"]]] if e["needs"] in trained else []
+        e["after"] = [trained[run] for run in e["needs"] if run in trained]
 
 # %% ../../nbs/workbook/10_batch.ipynb #2ed972ed
 def workflow_plan(

@@ -22,7 +22,7 @@ from .settings import Preset, project_root
 from reidnb.workbook.sources import (
     batch_images,
     data_fingerprint,
-    first_step,
+    builds_on,
     run_address,
     total_steps,
     training_fingerprint,
@@ -38,7 +38,7 @@ class Job:
     seed: int
     run: str  # identity
     protocols: tuple  # of (Protocol, identity of its scores)
-    needs: str = ""  # identity of the run that it starts from
+    needs: tuple = ()  # identities of the runs that it builds on
 
     @property
     def title(self) -> str:
@@ -80,14 +80,15 @@ def chosen_rows(
     return wanted or planned
 
 
-def _with_start(experiment, preset, seed, name, jobs):
-    "The job of the run that an experiment starts from, before its own."
-    before = first_step(experiment, preset)
-    if before is None:
-        return ""
-    needs, run = _with_start(before, preset, seed, name, jobs), run_address(before, preset, seed)
-    jobs.setdefault(run, Job(f"first step of {name}", before, seed, run, (), needs))
-    return run
+def _with_needs(experiment, preset, seed, name, jobs):
+    "The jobs of the runs that an experiment builds on, before its own."
+    found = []
+    for before in builds_on(experiment, preset):
+        words = "images for" if before.method == "gan" else "first step of"
+        needs, run = _with_needs(before, preset, seed, name, jobs), run_address(before, preset, seed)
+        jobs.setdefault(run, Job(f"{words} {name}", before, seed, run, (), needs))
+        found.append(run)
+    return tuple(found)
 
 # %% ../../nbs/workbook/06_plan.ipynb #9cb8be8e
 def plan_table(
@@ -103,7 +104,7 @@ def plan_table(
         wanted = {table.protocols[cell.protocol] for cell in table.runnable() if cell.run == name}
         for seed in seeds:
             needs, run = (
-                _with_start(experiment, preset, seed, table.names[name], jobs),
+                _with_needs(experiment, preset, seed, table.names[name], jobs),
                 run_address(experiment, preset, seed),
             )
             addressed = tuple(

@@ -31,11 +31,11 @@ def run_identity(
     preset: Preset,
     fingerprint: str,  # of the training data
     seed: int,
-    start: str = "",  # identity of the run that it starts from
+    before: tuple = (),  # identities of the runs that it builds on
 ) -> str:  # 12 hexadecimal digits
     "The address of a run."
-    size, first = preset.training_values(experiment.model.backbone, experiment.method), [start] if start else []
-    return identity("run", experiment, size, fingerprint, seed, *first)
+    size = preset.training_values(experiment.model.backbone, experiment.method)
+    return identity("run", experiment, size, fingerprint, seed, *before)
 
 
 def scores_identity(

@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['TOGETHER', 'drawn_scale', 'members', 'samples_of', 'data_fingerprint', 'image_size', 'open_data', 'training_scale',
-           'testing_scale', 'people_attributes', 'first_step', 'trained_on', 'seen_sets', 'training_fingerprint',
-           'run_address', 'draw_all', 'batch_images', 'total_steps']
+           'testing_scale', 'people_attributes', 'first_step', 'builds_on', 'trained_on', 'seen_sets',
+           'training_fingerprint', 'run_address', 'draw_all', 'batch_images', 'total_steps']
 
 # %% ../../nbs/workbook/04_sources.ipynb #39bec0b9
 from pathlib import Path
@@ -132,6 +132,12 @@ def first_step(experiment: Experiment, preset: Preset) -> Experiment | None:
     return experiment.start or (experiment.pretrain if preset.weights == "none" else None)
 
 
+def builds_on(experiment: Experiment, preset: Preset) -> list:
+    "The runs that have to be there before an experiment: its first step, and the one that makes images for it."
+    maker = experiment.generator if isinstance(experiment.generator, Experiment) else None
+    return [run for run in (first_step(experiment, preset), maker) if run]
+
+
 def trained_on(experiment: Experiment) -> tuple:
     "The data, or several sets as one, that a training opens."
     return (experiment.data, experiment.target) if experiment.target else (experiment.data,)
@@ -150,9 +156,8 @@ def training_fingerprint(experiment: Experiment, preset: Preset) -> str:
 
 def run_address(experiment: Experiment, preset: Preset, seed: int) -> str:
     "The identity of a run on a preset's data, and of all runs that it builds on."
-    first = first_step(experiment, preset)
-    start = run_address(first, preset, seed) if first else ""
-    return run_identity(experiment, preset, training_fingerprint(experiment, preset), seed, start)
+    before = tuple(run_address(run, preset, seed) for run in builds_on(experiment, preset))
+    return run_identity(experiment, preset, training_fingerprint(experiment, preset), seed, before)
 
 
 def draw_all(

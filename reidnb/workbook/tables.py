@@ -58,8 +58,8 @@ def waves(
     left, found = list(jobs), []
     while left:
         waiting = {job.run for job in left}
-        found.append([job for job in left if job.needs not in waiting])
-        left = [job for job in left if job.needs in waiting]
+        found.append([job for job in left if waiting.isdisjoint(job.needs)])
+        left = [job for job in left if not waiting.isdisjoint(job.needs)]
     return found
 
 # %% ../../nbs/workbook/07_tables.ipynb #9b126a43
