@@ -73,7 +73,7 @@ def test_published_records_serve_a_fresh_clone():
     mini = load_preset("mini")
     archive = Archive(mini)
     archive.places = [archive.public]
-    tables = [table for slug in table_slugs() if (table := load_table(slug)).runnable()]
+    tables = [load_table(slug) for slug in table_slugs()]
     plans = {table.notes.slug: plan_table(table, mini, (0, 1, 2)) for table in tables}
     unfinished = {slug for slug, jobs in plans.items() if any(is_missing(job, archive) for job in jobs)}
     assert unfinished <= NOT_RUN_YET, unfinished

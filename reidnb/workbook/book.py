@@ -112,7 +112,7 @@ _PAGES = {
 <h2>Scoreboard</h2><p>Each claim of the notes, judged on the notes' own numbers and on ours. <a href="findings.html">All {{ counted }} claims</a></p>
 <div class="wide"><table><thead><tr><th></th>{% for s in states %}<th>{{ s }}</th>{% endfor %}</tr></thead>{% for side, counts in scoreboard.items() %}<tr><th>{{ side }}</th>{% for s in states %}<td class="n {{ s }}">{{ counts[s] }}</td>{% endfor %}</tr>{% endfor %}</table></div>
 {% for document, tables in documents.items() %}<h2>{{ document }}</h2><div class="wide"><table><thead><tr><th>line</th><th>table</th><th>numbers run</th><th>directions ▲ ▼ ·</th><th>claims: hold, fail, open</th></tr></thead>
-{% for t in tables %}<tr><td class="n">{{ t.line }}</td><td>{% if t.run %}<a href="{{ t.slug }}.html">{{ t.title }}</a>{% else %}{{ t.title }} <small>{{ t.waits or "not run yet" }}</small>{% endif %}</td><td class="n">{{ t.run }} of {{ t.planned }}</td><td class="n">{{ t.directions }}</td><td class="n">{{ t.claims }}</td></tr>{% endfor %}</table></div>{% endfor %}{% endblock %}""",
+{% for t in tables %}<tr><td class="n">{{ t.line }}</td><td>{% if t.run %}<a href="{{ t.slug }}.html">{{ t.title }}</a>{% else %}{{ t.title }} <small>not run yet</small>{% endif %}</td><td class="n">{{ t.run }} of {{ t.planned }}</td><td class="n">{{ t.directions }}</td><td class="n">{{ t.claims }}</td></tr>{% endfor %}</table></div>{% endfor %}{% endblock %}""",
     "table": """{% extends "page" %}{% block body %}<p>{{ about }}</p>
 <p><span class="same">▲ the notes' direction</span> · <span class="opposite">▼ the opposite</span> · <span class="open">· not resolved</span>. Changes are against the first row, the notes' before ours, in the table's unit.{% if executed %} Each of our numbers links to <a href="{{ executed }}">the executed notebook</a>, with figures and every run's provenance.{% else %} <code>reidnb table {{ slug }} --preset {{ preset }} --seeds {{ seeds }}</code> makes the executed notebook that our numbers then link to.{% endif %}</p>
 <div class="wide"><table><thead><tr><th rowspan="2">row</th><th rowspan="2">as the notes write it</th>{% for g, m in columns %}<th colspan="3">{{ g }} {{ m }}</th>{% endfor %}</tr><tr>{% for c in columns %}<th>notes</th><th>ours</th><th>change</th>{% endfor %}</tr></thead>
@@ -168,11 +168,7 @@ def write_book(
         ways = [sum(n.agrees == s for n in numbers) for s in ("same", "opposite", "open")]
         own = slug in own_tables()
         entry = dict(slug=slug, line=table.notes.line, title=table.notes.title, run=run, planned=len(numbers))
-        entry |= dict(
-            directions=" ".join(map(str, ways)),
-            claims=", ".join(map(str, states)),
-            waits="; ".join(sorted(set(table.waiting.values()))),
-        )
+        entry |= dict(directions=" ".join(map(str, ways)), claims=", ".join(map(str, states)))
         documents.setdefault("Tables of our own" if own else f"Document {table.notes.document}", []).append(entry)
         if run:
             records = {job.run: archive.read(job.run) for job in plan_table(table, preset, seeds)}

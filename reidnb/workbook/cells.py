@@ -72,8 +72,6 @@ def reproduce(
         if rows is not None and cell.run not in rows:
             continue
         found[cell] = Reproduced({})
-        if cell.run not in table.experiments or cell.protocol not in table.protocols:
-            continue
         try:
             if cell.run not in jobs:
                 planned = plan_table(table, preset, seeds, [cell.run])
@@ -97,6 +95,8 @@ def _shared(names, last=False):
 
 def row_names(table: Table) -> dict:  # body row → English name
     "What the rows of a table are called in English."
+    if table.notes.own:
+        return {cell.row: ", ".join(table.notes.body[cell.row][: max(1, _first_number(table))]) for cell in table.cells}
     rows: dict = {}
     for cell in table.cells:
         runs, protocols = rows.setdefault(cell.row, ({}, {}))
@@ -121,6 +121,8 @@ def row_names(table: Table) -> dict:  # body row → English name
 # %% ../../nbs/workbook/08_cells.ipynb #ede716f4
 def column_groups(table: Table) -> dict:  # body column → what its metric belongs to, "" where that goes without saying
     "What stands above the metrics of a table."
+    if table.notes.own:
+        return {c.column: table.notes.header[c.column].removesuffix(c.metric).strip() for c in table.cells}
     per_row: dict = {}
     per_column: dict = {}
     for cell in table.cells:

@@ -15,38 +15,35 @@ from ..configuration import ConfigurationError
 
 # %% ../../nbs/workbook/12_command_line.ipynb #1920d592
 def _tables(args):
-    "One line a table; who waits for what."
+    "One line a table."
     from reidnb.workbook.documents import documented_tables
     from reidnb.workbook.experiments import load_table, table_slugs
 
     lines = []
     for slug in table_slugs():
         table = load_table(slug)
-        cells, can = len(table.cells), table.runnable()
         lines.append(
             dict(
                 table=slug,
                 document=table.notes.document,
                 line=table.notes.line,
                 rows=len(table.notes.body),
-                cells=cells,
-                runs=len({cell.run for cell in can}),
-                waits=sorted({table.waits_for(cell) for cell in table.cells} - {""}),
+                cells=len(table.cells),
+                runs=len({cell.run for cell in table.cells}),
                 title=table.notes.title,
             )
         )
     if args.json:
         return _print_json(lines)
     for t in lines:
-        state = f"{t['runs']} runs planned" if t["runs"] else "method not built yet"
         print(
-            f"{t['table']:24} {t['document']}:{t['line']:<4} {t['rows']:3} rows {t['cells']:4} cells   {state:22} {t['title']}"
+            f"{t['table']:24} {t['document']}:{t['line']:<4} {t['rows']:3} rows {t['cells']:4} cells {t['runs']:4} runs   {t['title']}"
         )
     notes = documented_tables()
     of_notes = [t for t in lines if t["table"] in notes]
     print(
-        f"{len(notes)} tables, {sum(len(t.body) for t in notes.values())} rows, {sum(t['cells'] for t in of_notes)} cells planned, "
-        f"{sum(t['runs'] > 0 for t in of_notes)} tables can run; {len(lines) - len(of_notes)} tables of our own"
+        f"{len(notes)} tables, {sum(len(t.body) for t in notes.values())} rows, {sum(t['cells'] for t in of_notes)} cells planned; "
+        f"{len(lines) - len(of_notes)} tables of our own"
     )
 
 # %% ../../nbs/workbook/12_command_line.ipynb #7c706920
@@ -180,15 +177,14 @@ def _print_planned(p, in_full):
     "A table's line of the plan, and its runs when they are asked for."
     from collections import Counter
 
-    waits = f"waits for {'; '.join(p.waits)}" if p.waits else ""
     if in_full:
-        print(f"{p.slug}: {p.described} runs, {len(p.missing)} to run  {waits}")
+        print(f"{p.slug}: {p.described} runs, {len(p.missing)} to run  {p.lacks}")
         for job in (j for j in p.jobs if j.run in p.missing):
             print(f"  {job.title}: {p.missing[job.run]}")
         return
     why = [f"{count} × {text}" if count > 1 else text for text, count in Counter(p.missing.values()).most_common(3)]
     state = f"{p.described:4} runs {len(p.missing):4} to run" if p.described else ""
-    print(f"{p.slug:24}{state:24}   {'; '.join([*why, *([waits] if waits else [])])}")
+    print(f"{p.slug:24}{state:24}   {'; '.join([*why, *([p.lacks] if p.lacks else [])])}")
 
 # %% ../../nbs/workbook/12_command_line.ipynb #8d39a87c
 def _plan(args):
@@ -205,7 +201,7 @@ def _plan(args):
             dict(
                 table=p.slug,
                 runs=len(p.jobs),
-                waits=p.waits,
+                lacks=p.lacks,
                 missing=[
                     dict(run=j.run, name=j.name, seed=j.seed, why=p.missing[j.run])
                     for j in p.jobs
@@ -420,9 +416,7 @@ def parser() -> argparse.ArgumentParser:
             )
         return sub
 
-    tables = command(
-        "tables", _tables, "List the tables: where they stand in the notes, what runs, what waits.", preset=""
-    )
+    tables = command("tables", _tables, "List the tables: where they stand in the notes, how much they run.", preset="")
     tables.add_argument("--json", action="store_true", help="for a script")
     cells = command("cells", _cells, "Our numbers for the planned cells, or what the notes say (--documented).")
     cells.add_argument("--documented", action="store_true", help="what the notes say: document,line,row,column,text")

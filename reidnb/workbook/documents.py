@@ -26,6 +26,7 @@ class DocumentedTable:
     header: list  # as written
     body: list  # rows of strings, as written
     remarks: list  # what stands right of each row, "" for most
+    own: bool = False  # one of ours, whose words are English
 
 
 def plain_text(
@@ -65,7 +66,9 @@ def _tables_in(folder):
             where = f", line {wrong[0]}" if wrong else ""
             raise ConfigurationError(f"{slug}.csv{where}: expected {len(header)} columns, the last of them 'remark'")
         body, remarks = [row[:-1] for row in rows], [row[-1] for row in rows]
-        tables[slug] = DocumentedTable(slug, document, int(line), title, header[:-1], body, remarks)
+        tables[slug] = DocumentedTable(
+            slug, document, int(line), title, header[:-1], body, remarks, folder.name == "own"
+        )
     return tables
 
 # %% ../../nbs/workbook/01_documents.ipynb #95d1487b

@@ -132,9 +132,8 @@ class TableFile(Configuration):
 
     table: str  # slug
     family: str = ""  # notebook in nbs/tables
-    waits: str = ""  # what has to be built before any run of this table can be described
-    protocols: dict[str, dict]  # name → description; keys name (in English), waits, and those of Protocol
-    runs: dict[str, dict]  # name → description; keys name (in English), waits, like, and those of Experiment
+    protocols: dict[str, dict]  # name → description; keys name (in English), and those of Protocol
+    runs: dict[str, dict]  # name → description; keys name (in English), like, and those of Experiment
     blocks: list[Block]
 
 
@@ -161,18 +160,9 @@ class Table:
     family: str  # notebook in nbs/tables
     names: dict  # run → English name
     protocol_names: dict  # protocol → English name
-    experiments: dict  # run → Experiment, for those that can run
-    protocols: dict  # name → Protocol, for those that can run
-    waiting: dict  # run or protocol → what has to be built first
+    experiments: dict  # run → Experiment
+    protocols: dict  # name → Protocol
     cells: list  # of Cell, in the blocks' order
-
-    def runnable(self) -> list:  # of Cell
-        "Cells whose run and protocol are built."
-        return [c for c in self.cells if c.run in self.experiments and c.protocol in self.protocols]
-
-    def waits_for(self, cell: Cell) -> str:
-        "What a cell waits for; empty when it can run."
-        return self.waiting.get(cell.run) or self.waiting.get(cell.protocol) or ""
 
 # %% ../../nbs/workbook/02_experiments.ipynb #efa5d813
 WHOLE = ("start", "pretrain", "generator")  # keys that name another run
@@ -212,14 +202,10 @@ def resolve_runs(
     runs: dict,  # name → raw description
     where: str,  # file, for messages
     elsewhere=None,  # called with another table's slug, gives its raw runs
-) -> dict:  # name → Experiment, without those that wait
+) -> dict:  # name → Experiment
     "Follow `like` and validate each run (`ConfigurationError`)."
     raw = {name: _raw_run(name, runs, where, elsewhere) for name in runs}
-    return {
-        name: validated(Experiment, values, f"{where} [runs.{name}]")
-        for name, values in raw.items()
-        if "waits" not in values
-    }
+    return {name: validated(Experiment, values, f"{where} [runs.{name}]") for name, values in raw.items()}
 
 # %% ../../nbs/workbook/02_experiments.ipynb #5ed99709
 _NUMBER = re.compile(r"(?<![\w.])-?\d+(?:\.\d+)?")  # not the 1 of ae_l1
@@ -291,11 +277,7 @@ def _read_file(slug, root):
 
 def _resolve_protocols(file, where):
     plain = {name: {k: v for k, v in raw.items() if k != "name"} for name, raw in file.protocols.items()}
-    return {
-        name: validated(Protocol, raw, f"{where} [protocols.{name}]")
-        for name, raw in plain.items()
-        if "waits" not in raw
-    }
+    return {name: validated(Protocol, raw, f"{where} [protocols.{name}]") for name, raw in plain.items()}
 
 # %% ../../nbs/workbook/02_experiments.ipynb #3287694b
 @lru_cache(64)
@@ -303,16 +285,10 @@ def _load(slug, root):
     file, where = _read_file(slug, root), f"{slug}.toml"
     notes = documented_table(slug, root)
     named = lambda raw: {name: str(values.get("name", name)) for name, values in raw.items()}
-    if file.waits:
-        wanting = {name: file.waits for name in [*file.runs, *file.protocols]}
-        experiments: dict = {}
-        protocols: dict = {}
-    else:
-        experiments = resolve_runs(file.runs, where, lambda other: _read_file(other, root).runs)
-        protocols = _resolve_protocols(file, where)
-        wanting = {n: v["waits"] for part in (file.runs, file.protocols) for n, v in part.items() if "waits" in v}
+    experiments = resolve_runs(file.runs, where, lambda other: _read_file(other, root).runs)
+    protocols = _resolve_protocols(file, where)
     cells = list(_cells(file, notes.body, where))
-    return Table(notes, file.family, named(file.runs), named(file.protocols), experiments, protocols, wanting, cells)
+    return Table(notes, file.family, named(file.runs), named(file.protocols), experiments, protocols, cells)
 
 
 def load_table(

@@ -65,12 +65,7 @@ def chosen_rows(
     text: str = "",  # names of runs with commas between them; "" for all
 ) -> list:  # names of runs
     "Which runs of a table are wanted (`ConfigurationError` names the nearest one)."
-    planned = list(dict.fromkeys(cell.run for cell in table.runnable()))
-    if not planned:
-        where = f"document {table.notes.document}, line {table.notes.line}"
-        raise ConfigurationError(
-            f"table {table.notes.slug} ({where}) waits for {', '.join(sorted(set(table.waiting.values())))}, which is not built yet"
-        )
+    planned = list(dict.fromkeys(cell.run for cell in table.cells))
     wanted = [part.strip() for part in text.split(",") if part.strip()]
     for name in wanted:
         if name not in planned:
@@ -101,7 +96,7 @@ def plan_table(
     jobs: dict[str, Job] = {}
     for name in chosen_rows(table) if rows is None else rows:
         experiment = table.experiments[name]
-        wanted = {table.protocols[cell.protocol] for cell in table.runnable() if cell.run == name}
+        wanted = {table.protocols[cell.protocol] for cell in table.cells if cell.run == name}
         for seed in seeds:
             needs, run = (
                 _with_needs(experiment, preset, seed, table.names[name], jobs),
@@ -244,7 +239,7 @@ class PlannedTable:
     described: int  # runs that the table's file describes, times seeds
     jobs: list  # of Job; empty where the data is not here
     missing: dict  # run → reason, for the jobs that would run
-    waits: list  # what has to be built or found before the rest can run
+    lacks: str  # what data has to be found before the rest can run
 
 
 def older_than_code(records: list) -> list:  # commits
@@ -263,17 +258,17 @@ def plan_tables(
     seeds: tuple,
     published: bool = True,  # False: only what this machine trained counts
 ) -> list:  # of PlannedTable
-    "What some tables would run and what they wait for."
+    "What some tables would run, or which data they lack."
     archive, planned = Archive(preset, published=published), []
     records = archive.records()
     for slug in slugs:
         table = load_table(slug)
-        waits = sorted({table.waits_for(cell) for cell in table.cells} - {""})
+        jobs, lacks = [], ""
         try:
-            jobs = plan_table(table, preset, seeds) if table.runnable() else []
+            jobs = plan_table(table, preset, seeds)
         except DataError as error:
-            jobs, waits = [], [*waits, str(error)]
+            lacks = str(error)
         why = {job.run: reason(job, archive, records) for job in jobs}
-        described = len({cell.run for cell in table.runnable()}) * len(seeds)
-        planned.append(PlannedTable(slug, described, jobs, {run: text for run, text in why.items() if text}, waits))
+        described = len({cell.run for cell in table.cells}) * len(seeds)
+        planned.append(PlannedTable(slug, described, jobs, {run: text for run, text in why.items() if text}, lacks))
     return planned
