@@ -15,7 +15,7 @@ def verdict_loss(
     verdicts: torch.Tensor,  # of a critic
     wanted: float,  # 1: real, 0: made
 ) -> torch.Tensor:  # scalar
-    "Least squares: mean of (D − wanted)² (003, line 340)."
+    "Least squares: mean of (D − wanted)² (003, line 354)."
     return (verdicts - wanted).square().mean()
 
 # %% ../../nbs/losses/13_adversarial.ipynb #8db77d3a

@@ -176,7 +176,7 @@ class Shared(Configuration):
 
 
 class Translation(Configuration):
-    "CycleGAN, and what SPGAN and PTGAN add to it (003, lines 338 to 371 and 534)."
+    "CycleGAN, and what SPGAN and PTGAN add to it (003, lines 350 to 379 and 531)."
 
     kind: Literal["translation"] = "translation"
     cycle: float = Field(10.0, ge=0)  # λ1: there and back
@@ -187,7 +187,7 @@ class Translation(Configuration):
 
 
 class CameraStyle(Configuration):
-    "StarGAN between the cameras of one town (003, line 219)."
+    "StarGAN between the cameras of one town (003, line 218)."
 
     kind: Literal["camera_style"] = "camera_style"
     camera: float = Field(1.0, ge=0)  # weight of the camera's classification
@@ -203,7 +203,7 @@ class Dreams(Configuration):
 
 
 class Union(Configuration):
-    "HHL's triplets over two towns and the camera styles of one (003, lines 157 to 200)."
+    "HHL's triplets over two towns and the camera styles of one (003, lines 158 to 200)."
 
     of: Literal["none", "source", "C", "D", "CD"] = "CD"  # which images are compared
     weight: Weight = 0.5  # β

@@ -78,7 +78,7 @@ class LocalBranch(Configuration):
 
 
 class Bottleneck(Configuration):
-    "What stands between the features and the identity classifier: linear, norm, leaky ReLU, dropout (003, lines 153 and 480)."
+    "What stands between the features and the identity classifier: linear, norm, leaky ReLU, dropout (003, lines 153 and 481)."
 
     dim: int = Field(512, ge=8)  # units at width 64; scales with the width
     slope: float | None = Field(None, ge=0, lt=1)  # of the leaky ReLU; 0 is a ReLU, None leaves it out

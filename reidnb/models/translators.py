@@ -85,8 +85,10 @@ class Critic(nn.Module):
     ):
         super().__init__()
         self.body = nn.Sequential(*_looks(width), nn.Conv2d(4 * width, 1, 3, padding=1))
-        pooled = (nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4 * width, cameras))
-        self.camera = nn.Sequential(*_looks(width), *pooled) if cameras else None
+        self.camera = None
+        if cameras:
+            pooled = (nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4 * width, cameras))
+            self.camera = nn.Sequential(*_looks(width), *pooled)
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:  # (B, 3, H, W) → (B, 1, H/8, W/8)
         "Verdicts: the higher, the more real."
@@ -99,7 +101,7 @@ class Critic(nn.Module):
 
 # %% ../../nbs/models/11_translators.ipynb #bb31d7b7
 class SiaNet(nn.Sequential):
-    "(B, 3, H, W) → (B, D): what must not change when an image is translated (003, line 376)."
+    "(B, 3, H, W) → (B, D): what must not change when an image is translated (003, line 381)."
 
     def __init__(
         self,
@@ -134,7 +136,7 @@ class Dreamer(nn.Sequential):
 
 # %% ../../nbs/models/11_translators.ipynb #0bbd1ae3
 def to_signed(images: torch.Tensor) -> torch.Tensor:  # (B, 3, H, W) uint8 → float32 from −1 to 1
-    "Bytes to what these networks see: divided by 127.5, less one (003, line 405)."
+    "Bytes to what these networks see: divided by 127.5, less one (003, line 395)."
     return images.float() / 127.5 - 1
 
 
