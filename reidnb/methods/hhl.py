@@ -49,11 +49,9 @@ class HHL(Method):
         self.shared, self.dropout = branch[:-1], branch[-1]
         hidden = branch[0].out_features
         self.classifier = Classifier(hidden, classes, objective.identity)
-        self.compared = (
-            nn.Linear(hidden, max(8, self.asked.dim * size.width // 64)) if self.asked.of != "none" else None
-        )
+        self.head = nn.Linear(hidden, max(8, self.asked.dim * size.width // 64)) if self.asked.of != "none" else None
         weights = dict(identity=objective.identity.weight)
-        weights |= {"union": self.asked.weight} if self.compared is not None else {}
+        weights |= {"union": self.asked.weight} if self.head is not None else {}
         self.sum = WeightedSum(weights, objective.weights == "learned")
 
     def relative_rates(self) -> dict:
@@ -65,7 +63,7 @@ class HHL(Method):
         generator = step_generator(self.seed, batch["step"])
         look = lambda images: self.shared(self.net(augment(images, self.augmentation, generator))["global"])
         found = dict(identity=self.classifier(self.dropout(look(batch["image"])), batch["label"]))
-        if self.compared is None:
+        if self.head is None:
             return found
         target, labels = batch["target"], batch["compared_label"]
         number = torch.arange(len(target), device=target.device)
@@ -76,7 +74,7 @@ class HHL(Method):
             people.append((-1 - number).repeat_interleave(count))
             style.append(people[-1] < 0)
         who = torch.cat(people)
-        features = self.compared(look(torch.cat(images))).float()
+        features = self.head(look(torch.cat(images))).float()
         found["union"] = union_loss(features, who, who >= 0, torch.cat(style), self.asked.of, self.asked.margin)
         return found
 

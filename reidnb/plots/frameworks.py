@@ -81,9 +81,7 @@ def trace_framework(
     found, hooks = Framework(), []
     made: dict = {}
     told = {
-        k: v.clone()
-        for k, v in batch.items()
-        if isinstance(v, torch.Tensor) and k not in ("row", "camid", "target_row")
+        k: v.clone() for k, v in batch.items() if isinstance(v, torch.Tensor) and k != "camid" and not k.endswith("row")
     }
     for name, tensor in told.items():
         _set_origins(tensor, frozenset([name]))
@@ -117,7 +115,7 @@ def trace_framework(
             hooks.append(inner.register_forward_hook(leave(name)))
     try:
         with _Remember():
-            losses = method.losses({**batch, **told})
+            losses = {k: v for turn in method.turns for k, v in method.losses({**batch, **told, "turn": turn}).items()}
     finally:
         for hook in hooks:
             hook.remove()
@@ -125,7 +123,7 @@ def trace_framework(
     for loss, value in losses.items():
         found.losses[loss] = weights.get(loss, 1.0)
         for origin in _origins(value):
-            grown = [t for t in made.get(origin, []) if t.requires_grad]
+            grown = [t for t in made.get(origin, []) if t.requires_grad and value.requires_grad]
             grads = torch.autograd.grad(value, grown, retain_graph=True, allow_unused=True) if grown else []
             found.flows[origin, f"loss {loss}"] = any(g is not None for g in grads)
     used = {name for flow in found.flows for name in flow}
@@ -137,10 +135,16 @@ def trace_framework(
 def _columns(found):
     "How many steps after the inputs each name stands."
     depth = {name: 0 for name in (*found.inputs, *found.parts)}
+    before: dict = {name: {name} for name in depth}  # whatever a name comes after
+    for a, b in found.flows:
+        if a in depth and b in depth and b not in before[a]:  # a flow back, as of a cycle, moves nothing
+            for name in depth:
+                if b in before[name]:
+                    before[name] |= before[a]
     for _ in depth:
         for a, b in found.flows:
-            if b in depth and a in depth and a != b:
-                depth[b] = min(max(depth[b], depth[a] + 1), len(depth))
+            if b in depth and a in depth and b not in before[a]:
+                depth[b] = max(depth[b], depth[a] + 1)
     last = max(depth.values()) + 1
     return depth | {f"loss {name}": last for name in found.losses}
 
