@@ -13,6 +13,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from .attributes import attribute_sizes
 from .images import ImageStore
+from .made import MadeImages
 from .pedestrians import named_rng
 from .samples import DataError
 
@@ -64,7 +65,7 @@ class PKBatches(Dataset):
 
     def __init__(
         self,
-        store: ImageStore,  # decoded training images
+        store: ImageStore | MadeImages,  # decoded training images, or translations of them
         images: int,  # images a batch, P*K
         instances: int,  # K, images of one person
         seed: int,  # of the run

@@ -8,6 +8,7 @@ __all__ = ['MadeImages', 'colour_statistics', 'match_colours']
 # %% ../../nbs/data/11_made.ipynb #40e6f356
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -38,10 +39,16 @@ class MadeImages:
         parts,  # called without arguments, gives arrays that are (N, …, H, W, 3) together
         samples: pd.DataFrame | None = None,  # one row an image; None: of nobody
     ):
-        self.path, self.shape, self.size, self.samples = Path(path), tuple(shape), tuple(shape[-3:-1]), samples
+        self.path, self.shape, self.size = Path(path), tuple(shape), tuple(shape[-3:-1])
+        self.samples: Any = samples  # a table where each image has a row of one
         self._array: np.ndarray | None = None
         if not self.path.exists():
             write_atomically(self.path, partial(_write_parts, parts, self.shape))
+
+    @property
+    def translates(self) -> bool:
+        "Whether these stand in the place of other images, one for one."
+        return self.samples is not None and len(self.shape) == 4
 
     def __len__(self):
         return self.shape[0]

@@ -11,6 +11,7 @@ from torch.utils.data import Dataset
 
 from .batches import PKBatches
 from .images import ImageStore
+from .made import MadeImages
 from .unnamed import shuffled_rows
 
 # %% ../../nbs/data/09_targets.ipynb #e341fd8b
@@ -20,7 +21,7 @@ class WithTarget(Dataset):
     def __init__(
         self,
         source: PKBatches,
-        target: ImageStore,  # decoded training images whose labels nobody reads
+        target: ImageStore | MadeImages,  # decoded training images whose labels nobody reads, or made ones
         images: int,  # of the target in a batch
     ):
         shuffled_rows(len(target), images, 0, "targets", 0)

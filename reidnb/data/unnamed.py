@@ -48,7 +48,8 @@ class ImageBatches(Dataset):
         }
         self.cameras = {name: len(there) for name, (there, _) in cameras.items()}
         self.camera = {name: number for name, (_, number) in cameras.items()}
-        self.classes, self.attribute_sizes = next(iter(self.cameras.values())), {}  # nobody has a name
+        self.classes = next(iter(self.cameras.values()))
+        self.attribute_sizes: dict = {}  # nobody has a name
 
     def __getitem__(
         self, step: int

@@ -16,7 +16,7 @@ from ..data.images import ImageStore
 # %% ../../nbs/evaluation/11_norms.ipynb #e93103c7
 @torch.no_grad()
 def adapt_norms(
-    model: nn.Module,  # changed in place; has `embed(images)`
+    model,  # a module with `embed(images)`, changed in place
     store: ImageStore,  # images of the town
     rows: np.ndarray,  # which of them
     device: str = "cpu",

@@ -31,7 +31,7 @@ from .reranking import rerank
 @torch.inference_mode()
 def embed(
     model,  # has `embed(images) -> (B, D)`; takes `visible` and `taps` where a protocol asks for them
-    store: ImageStore,  # decoded images
+    store,  # decoded images: `ImageStore`, or others of one size
     rows: np.ndarray,  # which of them
     device: str = "cpu",
     batch: int = 256,  # images at a time

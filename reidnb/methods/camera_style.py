@@ -8,7 +8,6 @@ __all__ = ['StarGAN']
 # %% ../../nbs/methods/06_camera_style.ipynb #a70928ba
 import torch
 import torch.nn.functional as F
-from torch import nn
 
 from ..augmentation.batch import flip, step_generator
 from ..losses.adversarial import gradient_penalty
@@ -68,7 +67,7 @@ class StarGAN(Method):
         return self.sums["critic" if "critic" in losses else "translator"](losses)
 
     def weights(self) -> dict:
-        return {name: w for s in self.sums.values() for name, w in s.current().items() if w}
+        return {name: w for s in self.sums.values() for name, w in s.current().items()}
 
     @torch.inference_mode()
     def restyle(

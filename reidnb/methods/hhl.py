@@ -45,9 +45,8 @@ class HHL(Method):
             augmentation,
             seed,
         )
-        branch = identity_branch(model.bottleneck, self.net.dim, size)
+        branch, hidden = identity_branch(model.bottleneck, self.net.dim, size)
         self.shared, self.dropout = branch[:-1], branch[-1]
-        hidden = branch[0].out_features
         self.classifier = Classifier(hidden, classes, objective.identity)
         self.head = nn.Linear(hidden, max(8, self.asked.dim * size.width // 64)) if self.asked.of != "none" else None
         weights = dict(identity=objective.identity.weight)

@@ -121,12 +121,12 @@ def identity_branch(
     asked: Bottleneck,
     dim: int,  # of the features
     size: Size,
-) -> nn.Sequential:  # (B, D) → (B, hidden)
+) -> tuple:  # (B, D) → (B, hidden), and hidden
     "Linear and norm, and a leaky ReLU and dropout where they are asked for."
     hidden = max(8, asked.dim * size.width // 64)
     layers: list[nn.Module] = [nn.Linear(dim, hidden), nn.BatchNorm1d(hidden)]
     layers += [nn.LeakyReLU(asked.slope)] if asked.slope is not None else []
-    return nn.Sequential(*layers, *([nn.Dropout(asked.dropout)] if asked.dropout else []))
+    return nn.Sequential(*layers, *([nn.Dropout(asked.dropout)] if asked.dropout else [])), hidden
 
 # %% ../../nbs/methods/00_supervised.ipynb #a8966750
 class Supervised(Method):
@@ -159,8 +159,7 @@ class Supervised(Method):
         hidden, self.bottleneck = self.net.dim, None
         if model.bottleneck:
             asked = Bottleneck() if model.bottleneck is True else model.bottleneck
-            self.bottleneck = identity_branch(asked, self.net.dim, size)
-            hidden = self.bottleneck[0].out_features
+            self.bottleneck, hidden = identity_branch(asked, self.net.dim, size)
         self.classifier = Classifier(hidden, classes, objective.identity) if objective.identity else None
         self.seen = AttributeBranch(model, size.width, self.net, attributes) if model.attributes else None
         refines = objective.attributes and (objective.attributes.pairs != "none" or objective.attributes.margins)

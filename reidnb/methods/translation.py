@@ -101,7 +101,7 @@ class CycleGAN(Method):
         return next(s for s in self.sums.values() if set(s.weights) == set(losses))(losses)
 
     def weights(self) -> dict:
-        return {name: w for s in self.sums.values() for name, w in s.current().items() if name in s.weights and w}
+        return {name: w for turn in self.turns for name, w in self.sums[turn].current().items()}
 
     def tested_state(self) -> dict:  # name → tensor
         "The translators, and the critics for a run that goes on from here."

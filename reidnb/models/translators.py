@@ -49,7 +49,7 @@ class Translator(nn.Module):
         self.body = nn.Sequential(*layers)
         self.last = nn.Conv2d(width + cameras, 6, 7, padding=3, padding_mode="reflect")
         nn.init.normal_(self.last.weight, std=0.1 / math.sqrt(49 * width))
-        nn.init.zeros_(self.last.bias)
+        self.last.bias = nn.Parameter(torch.zeros(6))
 
     def forward(
         self,

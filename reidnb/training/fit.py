@@ -173,7 +173,8 @@ def _update(training: Training, batch: dict) -> dict:
     for group in training.optimiser.param_groups:
         group["lr"] = rate * group["factor"]
     batch = {k: v.to(plan.device, non_blocking=True) if isinstance(v, torch.Tensor) else v for k, v in batch.items()}
-    batch["epoch"], numbers = epoch, {}
+    batch["epoch"] = epoch
+    numbers: dict = {}
     for turn in method.turns:
         numbers |= _take_turn(training, {**batch, "turn": turn})
     return {"step": training.step, "rate": rate, **numbers, **prefixed(method.weights(), "weight")}

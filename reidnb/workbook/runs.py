@@ -19,6 +19,7 @@ import torch
 from ..configuration import ConfigurationError, described, identity
 from ..data.batches import PKBatches, loader
 from ..data.drawn import EDITION
+from ..data.images import ImageStore
 from ..data.made import MadeImages, colour_statistics, match_colours
 from ..data.targets import WithTarget
 from ..data.unions import UnionBatches
@@ -28,6 +29,7 @@ from ..evaluation.intervals import bootstrap_interval
 from ..evaluation.protocols import embed, evaluate
 from ..evaluation.ranking import Scores
 from ..files import write_json
+from ..losses.configuration import Dreams, Translation
 from ..methods.supervised import Supervised
 from ..methods.arn import ARN
 from ..methods.camera_style import StarGAN
@@ -118,11 +120,11 @@ def prepared(
     "All that a training needs, before its first step."
     seed += 1000 * experiment.repetition
     if experiment.method == "gan":
-        batches = _pictures(experiment, preset, seed)
-        return _started(make_method(experiment, preset, batches.classes, seed), start), batches
-    images = open_data(experiment.data, preset, "train", None, training_scale(experiment))
-    if made is not None and made.samples is not None and len(made.shape) == 4:
-        images = made  # translated
+        pictures = _pictures(experiment, preset, seed)
+        return _started(make_method(experiment, preset, pictures.classes, seed), start), pictures
+    images: ImageStore | MadeImages = open_data(experiment.data, preset, "train", None, training_scale(experiment))
+    if made is not None and made.translates:
+        images = made
     if experiment.method == "hhl":
         return _two_towns(experiment, preset, seed, start, images, made)
     pk, people = experiment.batch, None
@@ -131,12 +133,16 @@ def prepared(
     batches: PKBatches | WithTarget
     batches = PKBatches(images, batch_images(experiment, preset), pk.instances, seed, pk.balanced, people)
     if experiment.method == "arn":
-        unnamed = open_data(experiment.target, preset, "train", None, training_scale(experiment))
-        batches = WithTarget(batches, unnamed, batch_images(experiment, preset))
-    elif made is not None and made.samples is None:
+        batches = WithTarget(batches, _unnamed(experiment, preset), batch_images(experiment, preset))
+    elif made is not None and not made.translates:
         batches = WithTarget(batches, made, round(batch_images(experiment, preset) * experiment.made))
     method = make_method(experiment, preset, batches.classes, seed, batches.attribute_sizes)
     return _started(method, start), batches
+
+
+def _unnamed(experiment, preset):
+    "Images of the target."
+    return open_data(experiment.target, preset, "train", None, training_scale(experiment))
 
 
 def _started(method, start):
@@ -164,7 +170,7 @@ def _two_towns(experiment, preset, seed, start, images, styles):
     people = max(2, asked.source // 8 // preset.batch_divisor)
     each = 8 if named.per_person >= 8 else 4  # small presets have fewer images of a person
     compared = PKBatches(images, people * each, each, seed + 1)
-    target, groups = open_data(experiment.target, preset, "train"), None
+    target, groups = _unnamed(experiment, preset), None
     count = max(2, asked.target // preset.batch_divisor)
     if asked.sampling == "supervised":
         groups = target.samples["pid"].to_numpy()
@@ -223,8 +229,8 @@ def made_for(
     if maker is None:
         return None
     folder, town = Path(preset.store) / "images", experiment.data
-    if maker == "colours":
-        source, target = (open_data(name, preset, "train") for name in (town, experiment.target))
+    if not isinstance(maker, Experiment):  # the target's mean colours
+        source, target = open_data(town, preset, "train"), _unnamed(experiment, preset)
         name = identity(training_fingerprint(experiment, preset), list(source.size))
         matched = lambda: _in_blocks(
             source, partial(match_colours, of=colour_statistics(source), to=colour_statistics(target))
@@ -232,15 +238,15 @@ def made_for(
         return MadeImages(folder / f"made-colours-{name}.npy", (len(source), *source.size, 3), matched, source.samples)
     record = run(maker, preset, seed, f"images for {experiment.data}", archive)
     method, device = load_trained(record, maker, preset, archive), choose_device(preset)
-    path, kind = folder / f"made-{record['run']}-{town}.npy", maker.objective.images.kind
-    if kind == "dreams":
+    path, asked = folder / f"made-{record['run']}-{town}.npy", maker.objective.images
+    if isinstance(asked, Dreams):
         count, noise = (
             round(len(open_data(town, preset, "train")) * experiment.made),
             torch.Generator().manual_seed(seed),
         )
         dreams = lambda: (_as_array(method.dream(min(256, count - done), noise)) for done in range(0, count, 256))
         return MadeImages(path.with_stem(f"{path.stem}-{count}"), (count, *preset.image_size, 3), dreams)
-    if kind == "translation":
+    if isinstance(asked, Translation):
         source = open_data(town, preset, "train")
         parts = lambda: _in_blocks(source, lambda block: _as_array(method.translate(_as_tensor(block, device), town)))
         return MadeImages(path, (len(source), *source.size, 3), parts, source.samples)
