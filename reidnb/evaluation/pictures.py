@@ -25,11 +25,10 @@ def frechet_distance(
 
 # %% ../../nbs/evaluation/12_pictures.ipynb #69ba3d7c
 def consistency(
-    made: np.ndarray,  # (N, D) features of translations
-    originals: np.ndarray,  # (N, D) of the pictures that they were made from
+    features: np.ndarray,  # (N, D) of translations
     people: np.ndarray,  # (N,)
 ) -> float:  # from 0 to 1
-    "How often the nearest of the other originals shows the same person."
-    distances = distance_block(made, originals, "cosine").copy()
-    np.fill_diagonal(distances, np.inf)  # its own original would be no proof
+    "How often the nearest of the other pictures shows the same person."
+    distances = distance_block(features, features, "cosine").copy()
+    np.fill_diagonal(distances, np.inf)
     return float((people[distances.argmin(1)] == people).mean())

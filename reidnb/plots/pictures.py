@@ -31,7 +31,7 @@ def plot_pictures(
         line[0].text(-0.12, 0.5, name, transform=line[0].transAxes, ha="right", va="center", fontsize=8)
     for ax, head in zip(axes[0], heads or []):
         ax.set_title(head, fontsize=8)
+    fig.tight_layout(pad=0.3, rect=(0, 0, 1, 1 - 0.35 / fig.get_figheight() if title else 1))
     if title:
         fig.suptitle(title, fontsize=10)
-    fig.tight_layout(pad=0.3)
     return fig
