@@ -59,7 +59,7 @@ class ARN(Method):
             weights |= dict(identity=objective.identity.weight, ctrs=self.asked.ctrs)
         if self.asked.private:
             weights |= dict(diff=self.asked.diff)
-        self.sum = WeightedSum(weights, objective.weights == "learned")
+        self.sum = WeightedSum(weights, learned=objective.weights == "learned")
 
     def relative_rates(self) -> dict:
         "The notes' proportions (003, line 41)."
@@ -92,12 +92,6 @@ class ARN(Method):
             found["identity"] = self.classifier(self.dropout(common[:count]), labels)
             found["ctrs"] = contrastive_loss(common[:count].float(), labels, self.asked.margin)
         return found
-
-    def total(self, losses: dict) -> torch.Tensor:
-        return self.sum(losses)
-
-    def weights(self) -> dict:
-        return self.sum.current()
 
     def start_from(self, trained: dict):
         "Take over the backbone of another run, in the place of ImageNet's."

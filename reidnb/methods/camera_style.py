@@ -34,9 +34,9 @@ class StarGAN(Method):
         self.asked, self.town, self.cameras, self.seed = asked, town, cameras, seed
         self.translator, self.critic = Translator(width, blocks, cameras, smooth=8), Critic(width, cameras)
         self.turns = (*["critic"] * asked.critic_turns, "translator")
-        self.sums = dict(
-            critic=WeightedSum(dict(critic=1.0, penalty=asked.penalty, named=asked.camera)),
-            translator=WeightedSum(dict(fool=1.0, camera=asked.camera, cycle=asked.cycle, change=0.0)),
+        self.sum = WeightedSum(
+            dict(critic=1.0, penalty=asked.penalty, named=asked.camera),
+            dict(fool=1.0, camera=asked.camera, cycle=asked.cycle, change=0.0),
         )
 
     def losses(self, batch: dict) -> dict:  # name -> scalar
@@ -62,12 +62,6 @@ class StarGAN(Method):
             cycle=(self.translator(made, came) - x).abs().mean(),
             change=(made - x).abs().mean().detach(),
         )
-
-    def total(self, losses: dict) -> torch.Tensor:
-        return self.sums["critic" if "critic" in losses else "translator"](losses)
-
-    def weights(self) -> dict:
-        return {name: w for s in self.sums.values() for name, w in s.current().items()}
 
     @torch.inference_mode()
     def restyle(

@@ -31,7 +31,7 @@ class DCGAN(Method):
         torch.manual_seed(seed)
         self.town, self.seed = town, seed
         self.dreamer, self.critic = Dreamer(width, image), Critic(width)
-        self.sums = dict(critic=WeightedSum(dict(critic=1.0)), dreamer=WeightedSum(dict(fool=1.0)))
+        self.sum = WeightedSum(dict(critic=1.0), dict(fool=1.0))
 
     def losses(self, batch: dict) -> dict:  # name -> scalar
         "The losses of whoever has its turn, on a batch from `ImageBatches`."
@@ -44,9 +44,6 @@ class DCGAN(Method):
         if turn == "dreamer":
             return dict(fool=F.softplus(-logits).mean())
         return dict(critic=F.softplus(logits).mean() + F.softplus(-self.critic(x).mean((1, 2, 3))).mean())
-
-    def total(self, losses: dict) -> torch.Tensor:
-        return self.sums["critic" if "critic" in losses else "dreamer"](losses)
 
     @torch.inference_mode()
     def dream(

@@ -51,7 +51,7 @@ class HHL(Method):
         self.head = nn.Linear(hidden, max(8, self.asked.dim * size.width // 64)) if self.asked.of != "none" else None
         weights = dict(identity=objective.identity.weight)
         weights |= {"union": self.asked.weight} if self.head is not None else {}
-        self.sum = WeightedSum(weights, objective.weights == "learned")
+        self.sum = WeightedSum(weights, learned=objective.weights == "learned")
 
     def relative_rates(self) -> dict:
         "The backbone learns more slowly than what is new (003, line 234)."
@@ -76,12 +76,6 @@ class HHL(Method):
         features = self.head(look(torch.cat(images))).float()
         found["union"] = union_loss(features, who, who >= 0, torch.cat(style), self.asked.of, self.asked.margin)
         return found
-
-    def total(self, losses: dict) -> torch.Tensor:
-        return self.sum(losses)
-
-    def weights(self) -> dict:
-        return self.sum.current()
 
     def start_from(self, trained: dict):
         "Take over the backbone of another run, in the place of ImageNet's."

@@ -180,7 +180,7 @@ class Supervised(Method):
         weights |= {name: getattr(kept, name) for name in ("ce_dist", "tr_dist") if kept and getattr(kept, name)}
         weights |= {name: 1.0 for name in NAMES} if objective.autoencoder else {}
         weights |= {"codes": kept.code_weight} if kept and kept.codes else {}
-        self.sum = WeightedSum(weights, objective.weights == "learned")
+        self.sum = WeightedSum(weights, learned=objective.weights == "learned")
 
     def losses(self, batch: dict) -> dict:  # name -> scalar
         "The losses of a batch from `PKBatches`."
@@ -275,12 +275,6 @@ class Supervised(Method):
         if self.center is None or loss is None:
             return []
         return [torch.optim.SGD(self.center.parameters(), loss.rate / loss.weight)]
-
-    def total(self, losses: dict) -> torch.Tensor:
-        return self.sum(losses)
-
-    def weights(self) -> dict:
-        return self.sum.current()
 
     def start_from(self, trained: dict):
         "Take over the network of another run, and its neck where both have one. Its classifier knew other people and stays behind, unless nothing but the ratio network learns."

@@ -42,8 +42,7 @@ class CycleGAN(Method):
         weights |= {"identity": asked.identity} if asked.identity else {}
         weights |= {"similarity": asked.similarity} if asked.similarity else {}
         weights |= {"person": asked.person} if asked.person else {}
-        self.sums = {"translators": WeightedSum(weights), "critics": WeightedSum(dict(critics=0.5))}
-        self.sums["siamese"] = WeightedSum(dict(siamese=1.0))
+        self.sum = WeightedSum(weights, dict(critics=0.5), *([dict(siamese=1.0)] if asked.similarity else []))
         self.made: tuple = ()  # the translations of a step's first turn
 
     def losses(self, batch: dict) -> dict:  # name -> scalar
@@ -96,12 +95,6 @@ class CycleGAN(Method):
             + similarity_loss(sgx, sy, False, self.asked.margin)
             + similarity_loss(sfy, sx, False, self.asked.margin)
         )
-
-    def total(self, losses: dict) -> torch.Tensor:
-        return next(s for s in self.sums.values() if set(s.weights) == set(losses))(losses)
-
-    def weights(self) -> dict:
-        return {name: w for turn in self.turns for name, w in self.sums[turn].current().items()}
 
     def tested_state(self) -> dict:  # name → tensor
         "The translators, and the critics for a run that goes on from here."

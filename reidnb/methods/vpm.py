@@ -71,7 +71,7 @@ class VPM(Method):
         weights = dict(identity=self.identity.weight, metric=self.metric.weight, locator=self.recipe.weight)
         if objective.ratio:
             weights["ratio"] = objective.ratio.weight
-        self.sum = WeightedSum(weights, objective.weights == "learned")
+        self.sum = WeightedSum(weights, learned=objective.weights == "learned")
 
     def losses(self, batch: dict) -> dict:  # name -> scalar
         "The losses of a batch from `PKBatches`."
@@ -106,12 +106,6 @@ class VPM(Method):
             if len(rows) > 1:
                 total = total + classifier(short[rows, i], labels[rows]) * len(rows)
         return total / shown.sum()
-
-    def total(self, losses: dict) -> torch.Tensor:
-        return self.sum(losses)
-
-    def weights(self) -> dict:
-        return self.sum.current()
 
     def embed(
         self,

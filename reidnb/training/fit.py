@@ -12,7 +12,7 @@ import os
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 import torch
 from ignite.engine import Engine, Events
@@ -40,9 +40,11 @@ class Method(nn.Module, ABC):
     def losses(self, batch: dict) -> dict[str, torch.Tensor]:
         "Named scalars of a batch."
 
-    @abstractmethod
+    sum: Any  # module that adds losses up and tells its factors (`losses.weights`), for methods that do not say otherwise
+
     def total(self, losses: dict[str, torch.Tensor]) -> torch.Tensor:
         "The scalar that is minimised."
+        return self.sum(losses)
 
     def start_from(self, trained: dict[str, torch.Tensor]):
         "Take over what another run has learnt; a method that can be a second step says how."
@@ -66,7 +68,7 @@ class Method(nn.Module, ABC):
 
     def weights(self) -> dict[str, float]:
         "Factors in force, for the history."
-        return {}
+        return self.sum.current()
 
 
 class TrainingError(RuntimeError):
