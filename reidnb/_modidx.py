@@ -1247,6 +1247,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                   'reidnb/workbook/notebooks.py'),
                                            'reidnb.workbook.notebooks.trained_experiment': ( 'workbook/notebooks.html#trained_experiment',
                                                                                              'reidnb/workbook/notebooks.py'),
+                                           'reidnb.workbook.notebooks.trained_history': ( 'workbook/notebooks.html#trained_history',
+                                                                                          'reidnb/workbook/notebooks.py'),
                                            'reidnb.workbook.notebooks.trained_run': ( 'workbook/notebooks.html#trained_run',
                                                                                       'reidnb/workbook/notebooks.py'),
                                            'reidnb.workbook.notebooks.write_page': ( 'workbook/notebooks.html#write_page',
