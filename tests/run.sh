@@ -26,4 +26,4 @@ nbdev-test --n-workers 2
 for report in reports/*.ipynb; do nbdev-test "$report"; done
 
 step "tests"
-python -m pytest
+python -m pytest -n 2
