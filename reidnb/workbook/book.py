@@ -37,6 +37,7 @@ class Number:
     ours: str = ""
     change: str = ""  # notes' and our difference from the first row
     agrees: str = ""  # same, opposite or open; "" where there is nothing to compare
+    beside: str = ""  # the same number under another preset
 
 
 SIGNS = {"same": "▲", "opposite": "▼", "open": "·", "": ""}
@@ -53,7 +54,7 @@ def direction(
     return "same" if (found.mean() > 0) == (said > 0) else "opposite"
 
 # %% ../../nbs/workbook/15_book.ipynb #2a3eeb14
-def _written(cell, ours, first, first_ours, noise):
+def _written(cell, ours, first, first_ours, noise, beside):
     "The page's cell of one number."
     notes = float(cell.documented) if cell.documented else math.nan
     short = partial(short_number, metric=cell.metric)
@@ -61,6 +62,7 @@ def _written(cell, ours, first, first_ours, noise):
     shown = dict(
         notes="" if math.isnan(notes) else short(notes),
         ours=f"{short(ours.mean)}{spread}" if ours.values else "not run",
+        beside=short(beside.mean) if beside and beside.values else "",
     )
     shared = sorted(set(ours.values) & set(first_ours.values))
     if cell == first or not shared:
@@ -73,11 +75,15 @@ def _written(cell, ours, first, first_ours, noise):
 
 
 def table_page(
-    table: Table, preset: Preset, seeds: tuple
+    table: Table,
+    preset: Preset,
+    seeds: tuple,
+    beside: Preset | None = None,  # another preset, e.g. on real data, whose numbers stand in a column of their own
 ) -> tuple:  # columns [(group, metric)], rows [(name, as the notes write it, {column: Number})]
     "A table as its page shows it."
     cells, groups, names = reproduce(table, preset, seeds), column_groups(table), row_names(table)
     columns = list(dict.fromkeys((groups[c.column], c.metric) for c in sorted(cells, key=lambda c: c.column)))
+    other = reproduce(table, beside, seeds) if beside else {}
     firsts: dict = {}
     noise: dict = {}
     for cell, ours in sorted(cells.items(), key=lambda item: item[0].row):
@@ -91,7 +97,7 @@ def table_page(
         spread = 2 * float(np.mean(noise.get(cell.metric, [0.0])))
         first = firsts[column]
         rows.setdefault(cell.row, (names[cell.row], label, {}))[2][column] = _written(
-            cell, ours, first, cells[first], spread
+            cell, ours, first, cells[first], spread, other.get(cell)
         )
     return columns, list(rows.values())
 
@@ -115,8 +121,8 @@ _PAGES = {
 {% for t in tables %}<tr><td class="n">{{ t.line }}</td><td>{% if t.run %}<a href="{{ t.slug }}.html">{{ t.title }}</a>{% else %}{{ t.title }} <small>not run yet</small>{% endif %}</td><td class="n">{{ t.run }} of {{ t.planned }}</td><td class="n">{{ t.directions }}</td><td class="n">{{ t.claims }}</td></tr>{% endfor %}</table></div>{% endfor %}{% endblock %}""",
     "table": """{% extends "page" %}{% block body %}<p>{{ about }}</p>
 <p><span class="same">▲ the notes' direction</span> · <span class="opposite">▼ the opposite</span> · <span class="open">· not resolved</span>. Changes are against the first row, the notes' before ours, in the table's unit.{% if executed %} Each of our numbers links to <a href="{{ executed }}">the executed notebook</a>, with figures and every run's provenance.{% else %} <code>reidnb table {{ slug }} --preset {{ preset }} --seeds {{ seeds }}</code> makes the executed notebook that our numbers then link to.{% endif %}</p>
-<div class="wide"><table><thead><tr><th rowspan="2">row</th><th rowspan="2">as the notes write it</th>{% for g, m in columns %}<th colspan="3">{{ g }} {{ m }}</th>{% endfor %}</tr><tr>{% for c in columns %}<th>notes</th><th>ours</th><th>change</th>{% endfor %}</tr></thead>
-{% for name, label, numbers in rows %}<tr><td>{{ name }}</td><td><small>{{ label }}</small></td>{% for c in columns %}{% set n = numbers.get(c) %}{% if n %}<td class="n">{{ n.notes }}</td><td class="n">{% if executed and n.ours != "not run" %}<a href="{{ executed }}">{{ n.ours }}</a>{% else %}{{ n.ours }}{% endif %}</td><td class="n {{ n.agrees }}">{{ n.change }} {{ signs[n.agrees] }}</td>{% else %}<td></td><td></td><td></td>{% endif %}{% endfor %}</tr>{% endfor %}</table></div>
+<div class="wide"><table><thead><tr><th rowspan="2">row</th><th rowspan="2">as the notes write it</th>{% for g, m in columns %}<th colspan="{{ 4 if beside else 3 }}">{{ g }} {{ m }}</th>{% endfor %}</tr><tr>{% for c in columns %}<th>notes</th><th>ours</th><th>change</th>{% if beside %}<th>{{ beside }}</th>{% endif %}{% endfor %}</tr></thead>
+{% for name, label, numbers in rows %}<tr><td>{{ name }}</td><td><small>{{ label }}</small></td>{% for c in columns %}{% set n = numbers.get(c) %}{% if n %}<td class="n">{{ n.notes }}</td><td class="n">{% if executed and n.ours != "not run" %}<a href="{{ executed }}">{{ n.ours }}</a>{% else %}{{ n.ours }}{% endif %}</td><td class="n {{ n.agrees }}">{{ n.change }} {{ signs[n.agrees] }}</td>{% if beside %}<td class="n">{{ n.beside }}</td>{% endif %}{% else %}<td></td><td></td><td></td>{% if beside %}<td></td>{% endif %}{% endif %}{% endfor %}</tr>{% endfor %}</table></div>
 {% if claims %}<h2>Claims that this table tests</h2>{% include "claims" %}{% endif %}{% endblock %}""",
     "claims": """<div class="wide"><table><thead><tr><th>where</th><th>claim</th><th>notes</th><th>ours</th><th>our difference</th></tr></thead>{% for j in claims %}<tr><td>{{ j.finding.document }}:{{ j.finding.line }}</td><td>{{ j.finding.says }}</td><td class="{{ j.documented }}">{{ j.documented }}</td><td class="{{ j.reproduced }}">{{ j.reproduced }}</td><td>{{ "" if j.reproduced == "not run" else j.differences() | join("; ") }}</td></tr>{% endfor %}</table></div>""",
     "findings": """{% extends "page" %}{% block body %}<p>{{ about }}</p>{% include "claims" %}{% endblock %}""",
@@ -145,6 +151,7 @@ def write_book(
     executed: Path
     | None = None,  # folder with executed notebooks as pages, <slug>.html; they are copied beside the book
     progress=None,  # called with the number of tables written since the last call
+    beside: Preset | None = None,  # another preset, whose numbers get a column in tables that have any
 ) -> Path:  # index.html
     "Write all pages."
     environment = jinja2.Environment(loader=jinja2.DictLoader(_PAGES), autoescape=lambda _: True)
@@ -160,7 +167,7 @@ def write_book(
     everything: dict = {}
     for slug in table_slugs():
         table = load_table(slug)
-        columns, rows = table_page(table, preset, seeds)
+        columns, rows = table_page(table, preset, seeds, beside)
         numbers = [n for _, _, line in rows for n in line.values()]
         run = sum(n.ours != "not run" for n in numbers)
         claims = [j for j in judged if j.finding.table == slug]
@@ -181,6 +188,7 @@ def write_book(
             told = dict(
                 title=table.notes.title, slug=slug, about=where, columns=columns, rows=rows, claims=claims, back=True
             )
+            told["beside"] = beside.name if beside and any(n.beside for n in numbers) else ""
             told["executed"] = f"notebooks/{slug}.html" if page and page.exists() else ""
             write(f"{slug}.html", "table", **told, footer=_footer(records.values(), preset, seeds))
         if progress:
@@ -195,7 +203,7 @@ def write_book(
     write("index.html", "index", title="reidnb: the results book", **told, footer=f"{tables} tables; {footer}")
     return folder / "index.html"
 
-# %% ../../nbs/workbook/15_book.ipynb #14980a39
+# %% ../../nbs/workbook/15_book.ipynb #06f35ff3
 def _csv(lines):
     text = io.StringIO()
     csv.writer(text, lineterminator="\n").writerows(lines)

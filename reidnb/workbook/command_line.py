@@ -276,7 +276,8 @@ def _book(args):
     if args.pages:
         _render_pages(preset, args.seeds, pages)
     with tqdm(total=len(table_slugs()), desc="writing", unit=" tables", leave=False) as bar:
-        index = write_book(preset, seeds, Path(preset.store) / "book" / preset.name, pages, bar.update)
+        folder, beside = Path(preset.store) / "book" / preset.name, load_preset(args.beside) if args.beside else None
+        index = write_book(preset, seeds, folder, pages, bar.update, beside)
     print(f"book   {index}")
 
 
@@ -463,6 +464,7 @@ def parser() -> argparse.ArgumentParser:
     book.add_argument(
         "--pages", action="store_true", help="execute the notebooks that numbers link to, where they are missing or old"
     )
+    book.add_argument("--beside", default="", help="another preset, e.g. mini-real, whose numbers get a column")
     data = command("data", _data, "Draw the data of a preset, or find the real sets, and count them.")
     data.add_argument("--jobs", type=int, default=1, help="processes that draw (default 1)")
     scores = command(
