@@ -15,14 +15,13 @@ from ..configuration import ConfigurationError
 from ..losses.configuration import Objective
 from ..losses.shared import contrastive_loss, difference_loss
 from ..losses.weights import WeightedSum
-from .supervised import Classifier, take_network
+from .supervised import Classifier, Pretrained
 from ..models.configuration import Embedding, Size
 from ..models.embedding import EmbeddingNet
 from ..models.encoders import MapDecoder, MapEncoder
-from ..training.fit import Method
 
 # %% ../../nbs/methods/04_arn.ipynb #73e8d00f
-class ARN(Method):
+class ARN(Pretrained):
     "Adaptation and re-identification network."
 
     def __init__(
@@ -92,10 +91,6 @@ class ARN(Method):
             found["identity"] = self.classifier(self.dropout(common[:count]), labels)
             found["ctrs"] = contrastive_loss(common[:count].float(), labels, self.asked.margin)
         return found
-
-    def start_from(self, trained: dict):
-        "Take over the backbone of another run, in the place of ImageNet's."
-        take_network(self.net, trained)
 
     def embed(
         self,

@@ -15,13 +15,12 @@ from ..configuration import ConfigurationError
 from ..losses.configuration import Objective
 from ..losses.union import union_loss
 from ..losses.weights import WeightedSum
-from .supervised import Classifier, identity_branch, take_network
+from .supervised import Classifier, Pretrained, identity_branch
 from ..models.configuration import Bottleneck, Embedding, Size
 from ..models.embedding import EmbeddingNet
-from ..training.fit import Method
 
 # %% ../../nbs/methods/08_hhl.ipynb #db392a4f
-class HHL(Method):
+class HHL(Pretrained):
     "A classifier of the source, and triplets over both towns."
 
     def __init__(
@@ -76,10 +75,6 @@ class HHL(Method):
         features = self.head(look(torch.cat(images))).float()
         found["union"] = union_loss(features, who, who >= 0, torch.cat(style), self.asked.of, self.asked.margin)
         return found
-
-    def start_from(self, trained: dict):
-        "Take over the backbone of another run, in the place of ImageNet's."
-        take_network(self.net, trained)
 
     def embed(self, images: torch.Tensor) -> torch.Tensor:  # (B, 3, H, W) normalised → (B, D)
         "The pooled features."

@@ -18,12 +18,11 @@ from ..losses.configuration import Objective, Parts, Triplet
 from ..losses.parts import part_distances, region_rows, shown_regions
 from ..losses.triplet import triplets_of
 from ..losses.weights import WeightedSum
-from .supervised import Classifier, see_stretch
+from .supervised import Classifier, Pretrained, see_stretch
 from ..models.configuration import Embedding, PartsHead, Size
 from ..models.embedding import EmbeddingNet
 from ..models.parts import RegionFeatures, RegionLocator
 from ..models.ratio import believed
-from ..training.fit import Method
 
 # %% ../../nbs/methods/01_vpm.ipynb #3d87ff85
 def dropped(
@@ -40,7 +39,7 @@ def dropped(
     return shown * kept
 
 
-class VPM(Method):
+class VPM(Pretrained):
     "Visibility-aware parts."
 
     def __init__(
