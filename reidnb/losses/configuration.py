@@ -183,6 +183,9 @@ class Translation(Configuration):
     identity: float = Field(5.0, ge=0)  # λ2: images of a town that are translated to it, every other step
     similarity: float = Field(0.0, ge=0)  # λ3 of SPGAN; 0 is CycleGAN
     margin: float = Field(2.0, ge=0, le=2)  # m of SPGAN
+    negatives: Literal["translated", "real"] = (
+        "translated"  # a translation and a picture of the other town, as the paper has it, or two real pictures, as its code has it (003, line 344)
+    )
     person: float = Field(0.0, ge=0)  # weight of PTGAN's loss: the person alone stays as it is
 
 

@@ -90,6 +90,8 @@ class CycleGAN(Method):
         assert self.siamese is not None
         sx, sy, sgx, sfy = self.siamese(torch.cat([x, y, gx, fy])).chunk(4)
         alike = similarity_loss(sx, sgx, True) + similarity_loss(sy, sfy, True)
+        if self.asked.negatives == "real":
+            return alike + similarity_loss(sx, sy, False, self.asked.margin)
         return (
             alike
             + similarity_loss(sgx, sy, False, self.asked.margin)
