@@ -59,8 +59,9 @@ def test_rooms_import_only_from_their_left():
 
 
 NOT_RUN_YET = {  # planned and tried at smoke, but without three seeds at mini so far
-    *("vpm-first", "vpm-warmup", "vpm-predicted-ratio", "vpm-partial"),
-    *("arn-losses", "arn-encoders", "arn-reconstruction"),
+    *("vpm-first", "vpm-warmup"),
+    *("arn-losses", "arn-encoders", "arn-reconstruction", "hhl-distances", "hhl-losses", "hhl-sweeps"),
+    *("ide", "lsro", "ptgan", "spgan-ladder", "spgan-sweeps"),
 }
 
 
