@@ -17,8 +17,7 @@ import torch
 from ..augmentation.batch import normalise, shift, step_generator
 from ..configuration import ConfigurationError
 from ..data.images import ImageStore
-from ..data.made import MadeImages
-from ..data.views import STRETCHED
+from ..data.made import Altered, MadeImages
 from .measures import AttributeScores, AutoencoderScores, ChangeScores, Measured, RatioScores
 from .configuration import Protocol
 from .dimensions import reduce_dimensions
@@ -179,31 +178,16 @@ def change_scores(
         if styles is None:
             raise ConfigurationError("change = style: expected a run with a generator of camera styles")
         came = np.unique(store.samples["camid"], return_inverse=True)[1]
-        after = [embed(model, _Style(styles, k), rows, device) for k in range(styles.shape[1])]
+        one = lambda k: Altered(styles, lambda images: images[:, k])
+        after = [embed(model, one(k), rows, device) for k in range(styles.shape[1])]
         other = np.arange(styles.shape[1]) != came[:, None]  # its own camera is no change
         return ChangeScores.of(before, np.stack(after, 1)[other].reshape(len(rows), -1, before.shape[1]))
-    generator = step_generator(0)
-    after = []
-    for start in range(0, len(rows), 256):
-        images = torch.from_numpy(store[rows[start : start + 256]]).permute(0, 3, 1, 2)
-        changed = (
-            images.flip(-1) if change == "flip" else shift(images, math.ceil(10 * images.shape[-2] / 256), generator)
-        )
-        with torch.inference_mode():
-            after.append(model.embed(normalise(changed.to(device))).float().cpu().numpy())
-    return ChangeScores.of(before, np.concatenate(after))
-
-
-class _Style:
-    "One camera's light on all images, as a store."
-
-    view = STRETCHED
-
-    def __init__(self, styles, camera):
-        self.styles, self.camera, self.size = styles, camera, styles.size
-
-    def __getitem__(self, rows):
-        return self.styles[rows][:, self.camera]
+    generator, pad = step_generator(0), math.ceil(10 * store.size[0] / 256)
+    crop = lambda images: (
+        shift(torch.from_numpy(images).permute(0, 3, 1, 2), pad, generator).permute(0, 2, 3, 1).numpy()
+    )
+    changed = Altered(store, crop if change == "crop" else lambda images: images[:, :, ::-1].copy())
+    return ChangeScores.of(before, embed(model, changed, rows, device))
 
 # %% ../../nbs/evaluation/03_protocols.ipynb #064d9a5d
 def stretched_by(
