@@ -25,6 +25,7 @@ def test_table_notebooks_take_the_parameters_that_are_checked():
     for path in (ROOT / "nbs" / "tables").glob("*.ipynb"):
         assert list(declared_parameters(path)) == list(TableParameters.model_fields)
         assert declared_parameters(path)["preset"] == '"smoke"'  # a table notebook is its own test
+        assert declared_parameters(path)["rows"] == '""'  # else another table, given with -p, would lack these rows
 
 
 def test_rooms_import_only_from_their_left():

@@ -25,7 +25,8 @@ def plot_cells(
     part = frame[frame["metric"] == metric].reset_index(drop=True)
     y = np.arange(len(part))
     fig, (left, right) = plt.subplots(1, 2, figsize=(10, 1.4 + 0.36 * len(part)), sharey=True, width_ratios=(1, 1))
-    for style, column, offset in ((NOTES, "documented", -0.14), (OURS, "mean", 0.14)):
+    beside = 0.14 if part["documented"].notna().any() else 0.0  # a table of our own has nothing beside it
+    for style, column, offset in ((NOTES, "documented", -beside), (OURS, "mean", beside))[not beside :]:
         marker = dict(color=style["color"], marker=style["marker"], linestyle="none", markersize=6)
         left.plot(part[column], y + offset, label=style["label"], **marker)
         change = part[column] - part[column].iloc[0]
@@ -34,7 +35,7 @@ def plot_cells(
     spread = [part["sd"], part["sd"]] if seeds else [part["mean"] - part["low"], part["high"] - part["mean"]]
     left.errorbar(
         part["mean"],
-        y + 0.14,
+        y + beside,
         xerr=np.nan_to_num(np.array(spread)),
         fmt="none",
         color=OURS["color"],
@@ -45,7 +46,7 @@ def plot_cells(
     if seeds:
         right.errorbar(
             part["mean"] - part["mean"].iloc[0],
-            y + 0.14,
+            y + beside,
             xerr=np.nan_to_num(np.array(spread)),
             fmt="none",
             color="#0d3a60",

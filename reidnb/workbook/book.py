@@ -120,9 +120,9 @@ _PAGES = {
 {% for document, tables in documents.items() %}<h2>{{ document }}</h2><div class="wide"><table><thead><tr><th>line</th><th>table</th><th>numbers run</th><th>directions ▲ ▼ ·</th><th>claims: hold, fail, open</th></tr></thead>
 {% for t in tables %}<tr><td class="n">{{ t.line }}</td><td>{% if t.run %}<a href="{{ t.slug }}.html">{{ t.title }}</a>{% else %}{{ t.title }} <small>not run yet</small>{% endif %}</td><td class="n">{{ t.run }} of {{ t.planned }}</td><td class="n">{{ t.directions }}</td><td class="n">{{ t.claims }}</td></tr>{% endfor %}</table></div>{% endfor %}{% endblock %}""",
     "table": """{% extends "page" %}{% block body %}<p>{{ about }}</p>
-<p><span class="same">▲ the notes' direction</span> · <span class="opposite">▼ the opposite</span> · <span class="open">· not resolved</span>. Changes are against the first row, the notes' before ours, in the table's unit.{% if executed %} Each of our numbers links to <a href="{{ executed }}">the executed notebook</a>, with figures and every run's provenance.{% else %} <code>reidnb table {{ slug }} --preset {{ preset }} --seeds {{ seeds }}</code> makes the executed notebook that our numbers then link to.{% endif %}</p>
-<div class="wide"><table><thead><tr><th rowspan="2">row</th><th rowspan="2">as the notes write it</th>{% for g, m in columns %}<th colspan="{{ 4 if beside else 3 }}">{{ g }} {{ m }}</th>{% endfor %}</tr><tr>{% for c in columns %}<th>notes</th><th>ours</th><th>change</th>{% if beside %}<th>{{ beside }}</th>{% endif %}{% endfor %}</tr></thead>
-{% for name, label, numbers in rows %}<tr><td>{{ name }}</td><td><small>{{ label }}</small></td>{% for c in columns %}{% set n = numbers.get(c) %}{% if n %}<td class="n">{{ n.notes }}</td><td class="n">{% if executed and n.ours != "not run" %}<a href="{{ executed }}">{{ n.ours }}</a>{% else %}{{ n.ours }}{% endif %}</td><td class="n {{ n.agrees }}">{{ n.change }} {{ signs[n.agrees] }}</td>{% if beside %}<td class="n">{{ n.beside }}</td>{% endif %}{% else %}<td></td><td></td><td></td>{% if beside %}<td></td>{% endif %}{% endif %}{% endfor %}</tr>{% endfor %}</table></div>
+<p>{% if documented %}<span class="same">▲ the notes' direction</span> · <span class="opposite">▼ the opposite</span> · <span class="open">· not resolved</span>. Changes are against the first row, the notes' before ours, in the table's unit.{% else %}The notes have no numbers here. Changes are against the first row, in the table's unit.{% endif %}{% if executed %} Each of our numbers links to <a href="{{ executed }}">the executed notebook</a>, with figures and every run's provenance.{% else %} <code>reidnb table {{ slug }} --preset {{ preset }} --seeds {{ seeds }}</code> makes the executed notebook that our numbers then link to.{% endif %}</p>
+<div class="wide"><table><thead><tr><th rowspan="2">row</th>{% if documented %}<th rowspan="2">as the notes write it</th>{% endif %}{% for g, m in columns %}<th colspan="{{ sides }}">{{ g }} {{ m }}</th>{% endfor %}</tr><tr>{% for c in columns %}{% if documented %}<th>notes</th>{% endif %}<th>ours</th><th>change</th>{% if beside %}<th>{{ beside }}</th>{% endif %}{% endfor %}</tr></thead>
+{% for name, label, numbers in rows %}<tr><td>{{ name }}</td>{% if documented %}<td><small>{{ label }}</small></td>{% endif %}{% for c in columns %}{% set n = numbers.get(c) %}{% if n %}{% if documented %}<td class="n">{{ n.notes }}</td>{% endif %}<td class="n">{% if executed and n.ours != "not run" %}<a href="{{ executed }}">{{ n.ours }}</a>{% else %}{{ n.ours }}{% endif %}</td><td class="n {{ n.agrees }}">{{ n.change }} {{ signs[n.agrees] }}</td>{% if beside %}<td class="n">{{ n.beside }}</td>{% endif %}{% else %}<td colspan="{{ sides }}"></td>{% endif %}{% endfor %}</tr>{% endfor %}</table></div>
 {% if claims %}<h2>Claims that this table tests</h2>{% include "claims" %}{% endif %}{% endblock %}""",
     "claims": """<div class="wide"><table><thead><tr><th>where</th><th>claim</th><th>notes</th><th>ours</th><th>our difference</th></tr></thead>{% for j in claims %}<tr><td>{{ j.finding.document }}:{{ j.finding.line }}</td><td>{{ j.finding.says }}</td><td class="{{ j.documented }}">{{ j.documented }}</td><td class="{{ j.reproduced }}">{{ j.reproduced }}</td><td>{{ "" if j.reproduced == "not run" else j.differences() | join("; ") }}</td></tr>{% endfor %}</table></div>""",
     "findings": """{% extends "page" %}{% block body %}<p>{{ about }}</p>{% include "claims" %}{% endblock %}""",
@@ -189,6 +189,8 @@ def write_book(
                 title=table.notes.title, slug=slug, about=where, columns=columns, rows=rows, claims=claims, back=True
             )
             told["beside"] = beside.name if beside and any(n.beside for n in numbers) else ""
+            told["documented"] = any(n.notes for n in numbers)
+            told["sides"] = 2 + told["documented"] + bool(told["beside"])
             told["executed"] = f"notebooks/{slug}.html" if page and page.exists() else ""
             write(f"{slug}.html", "table", **told, footer=_footer(records.values(), preset, seeds))
         if progress:
@@ -245,11 +247,13 @@ def results_files(preset: Preset, seeds: tuple) -> dict:  # file name → text
             continue
         notes = load_table(slug).notes
         pages += f"\n## {notes.title}\n\n`{slug}`, document {notes.document}, line {notes.line}\n\n"
-        head = ["row", *(f"{g} {m}: {side}".strip() for g, m in columns for side in ("notes", "ours", "change"))]
+        sides = ("notes", "ours", "change")[not any(n.notes for _, _, line in rows for n in line.values()) :]
+        head = ["row", *(f"{g} {m}: {side}".strip() for g, m in columns for side in sides)]
         body = []
         for name, _, numbers in rows:
             shown = [numbers.get(c, Number()) for c in columns]
-            body.append([name, *(v for n in shown for v in (n.notes, n.ours, f"{n.change} {SIGNS[n.agrees]}".strip()))])
+            texts = [dict(notes=n.notes, ours=n.ours, change=f"{n.change} {SIGNS[n.agrees]}".strip()) for n in shown]
+            body.append([name, *(text[side] for text in texts for side in sides)])
         pages += table(head, body) + "\n"
     cells = {
         f"{name}.csv": all_cells(preset, seeds, own).to_csv(index=False, lineterminator="\n")

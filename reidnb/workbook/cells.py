@@ -190,8 +190,9 @@ def cells_frame(table: Table, preset: Preset, seeds: tuple) -> pd.DataFrame:  # 
 def wide_frame(
     frame: pd.DataFrame,  # from `table_frame`
 ) -> pd.DataFrame:  # one row a row of the table
-    "The table as people read it: the notes beside ours ± sd, for each metric."
+    "The table as people read it: the notes, where they have numbers, beside ours ± sd, for each metric."
     columns = list(dict.fromkeys(zip(frame["group"], frame["metric"])))
+    documented = frame["documented"].notna().any()
     rows = {}
     for (_, label, name), part in frame.groupby(["row", "label", "name"], sort=True):
         text = {(*column, side): "" for column in columns for side in ("notes", "ours")}
@@ -207,7 +208,7 @@ def wide_frame(
     wide = pd.DataFrame.from_dict(rows, orient="index")
     wide.index = pd.MultiIndex.from_tuples(wide.index, names=["row", "as the notes write it"])
     wide.columns = pd.MultiIndex.from_tuples([c if any(g for g, _ in columns) else c[1:] for c in wide.columns])
-    return wide
+    return wide if documented else wide.droplevel(1).xs("ours", axis=1, level=-1)
 
 
 def short_number(value: float, metric: str) -> str:
