@@ -132,7 +132,8 @@ def column_groups(table: Table) -> dict:  # body column → what its metric belo
     groups: dict = {}
     taken: dict = {}
     for column, cells in sorted(per_column.items()):
-        data = _shared([table.protocol_names[c.protocol] for c in cells])
+        tests = [table.protocol_names[c.protocol] for c in cells]
+        data = _shared(tests) or _shared(tests, last=True)
         by_run = several("run") and len({c.run for c in cells}) == 1
         group = table.names[cells[0].run] if by_run else data if several("protocol") else ""
         key = (group, cells[0].metric)

@@ -136,8 +136,9 @@ def _print_result(table, preset, seeds, cells):
 
     frame = pd.read_csv(cells, keep_default_na=False, na_values={n: [""] for n in ("documented", "mean", "sd")})
     where = f"document {table.notes.document}, line {table.notes.line}"
+    documented = bool(frame["documented"].notna().any())
     print(
-        f"\n{table.notes.title} ({where}); preset {preset.name}, seeds {', '.join(map(str, seeds))}; notes | ours ± sd over seeds\n"
+        f"\n{table.notes.title} ({where}); preset {preset.name}, seeds {', '.join(map(str, seeds))}; {'notes | ' * documented}ours ± sd over seeds\n"
     )
     columns = list(dict.fromkeys(zip(frame["group"], frame["metric"])))
     width = max(44, frame["name"].str.len().max() + 2)
@@ -146,18 +147,20 @@ def _print_result(table, preset, seeds, cells):
     print(f"{'':{width}}" + "".join(f"{head:^{size}}" for head, size in zip(heads, sizes)))
     for _, part in frame.groupby("row", sort=True):
         found = {(c.group, c.metric): c for c in part.itertuples()}
-        cells = "".join(f"{_cell(found.get(c)):^{size}}" for c, size in zip(columns, sizes))
+        cells = "".join(f"{_cell(found.get(c), documented):^{size}}" for c, size in zip(columns, sizes))
         print(f"{part['name'].iloc[0]:{width}}{cells}")
 
 
-def _cell(c):
-    "The notes' number, ours, and its spread."
+def _cell(c, documented):
+    "The notes' number, where the table has any, ours, and its spread."
     from reidnb.workbook.cells import short_number
 
     if c is None:
         return ""
     notes, ours = (f"{short_number(v, c.metric):>6}" if v == v else "     –" for v in (c.documented, c.mean))
-    return f"{notes} |{ours}" + (f" ± {short_number(c.sd, c.metric)}" if c.sd == c.sd else "")
+    return f"{notes} |{ours}"[0 if documented else len(notes) + 2 :] + (
+        f" ± {short_number(c.sd, c.metric)}" if c.sd == c.sd else ""
+    )
 
 # %% ../../nbs/workbook/12_command_line.ipynb #4c8f7e52
 def _planned(args):
