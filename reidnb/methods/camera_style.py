@@ -32,7 +32,7 @@ class StarGAN(Method):
         super().__init__()
         torch.manual_seed(seed)
         self.asked, self.town, self.cameras, self.seed = asked, town, cameras, seed
-        self.translator, self.critic = Translator(width, blocks, cameras, smooth=8), Critic(width, cameras)
+        self.translator, self.critic = Translator(width, blocks, cameras, light=True), Critic(width, cameras)
         self.turns = (*["critic"] * asked.critic_turns, "translator")
         self.sum = WeightedSum(
             dict(critic=1.0, penalty=asked.penalty, named=asked.camera),

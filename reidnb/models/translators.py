@@ -36,10 +36,10 @@ class Translator(nn.Module):
         width: int = 64,  # channels of the first convolution
         blocks: int = 6,  # residual blocks
         cameras: int = 0,  # that it can be told; 0: there is one way only
-        smooth: int = 1,  # pixels over which gain and offset are averaged: a light, not a drawing
+        light: bool = False,  # gain and offset are one for the upper and one for the lower half: a light, not a drawing
     ):
         super().__init__()
-        self.cameras, self.smooth = cameras, smooth
+        self.cameras, self.light = cameras, light
         down = [nn.Conv2d(a * width, 2 * a * width, 4, 2, 1, bias=False) for a in (1, 2)]
         up = [nn.ConvTranspose2d(2 * a * width, a * width, 4, 2, 1, bias=False) for a in (2, 1)]
         first = nn.Conv2d(3 + cameras, width, 7, padding=3, padding_mode="reflect", bias=False)
@@ -63,8 +63,8 @@ class Translator(nn.Module):
             told = planes.expand(-1, -1, *images.shape[2:])
         seen = self.body(torch.cat([images, told], 1))
         change = self.last(torch.cat([seen, told], 1))
-        if self.smooth > 1:
-            change = F.interpolate(F.avg_pool2d(change, self.smooth), images.shape[2:], mode="bilinear")
+        if self.light:
+            change = F.interpolate(F.adaptive_avg_pool2d(change, (2, 1)), images.shape[2:], mode="bilinear")
         gain, offset = change.chunk(2, 1)
         return images * (1 + gain) + offset
 
