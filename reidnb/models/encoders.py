@@ -26,13 +26,13 @@ class MapEncoder(nn.Sequential):
     ):
         layers = _block(nn.Conv2d(channels, dim, size, bias=False), dim, dropout)
         layers += _block(nn.Conv2d(dim, dim, 1, bias=False), dim, dropout)
-        super().__init__(*layers, *_block(nn.Conv2d(dim, dim, 1, bias=False), dim), nn.Flatten())
+        super().__init__(*layers, nn.Conv2d(dim, dim, 1, bias=False), nn.BatchNorm2d(dim), nn.Flatten())
 
 
 class MapDecoder(nn.Sequential):
-    "(B, D) → (B, C, H, W), not below nought, as a map behind a ReLU is."
+    "(B, D) → (B, C, H, W)."
 
     def __init__(self, dim: int, channels: int, size: tuple):
         layers = [nn.Unflatten(1, (dim, 1, 1)), *_block(nn.ConvTranspose2d(dim, dim, 1, bias=False), dim)]
         layers += _block(nn.ConvTranspose2d(dim, dim, 1, bias=False), dim)
-        super().__init__(*layers, *_block(nn.ConvTranspose2d(dim, channels, size, bias=False), channels))
+        super().__init__(*layers, nn.ConvTranspose2d(dim, channels, size))
