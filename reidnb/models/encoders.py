@@ -6,12 +6,15 @@
 __all__ = ['MapEncoder', 'MapDecoder']
 
 # %% ../../nbs/models/10_encoders.ipynb #60d1861e
+import math
+
 from torch import nn
 
 # %% ../../nbs/models/10_encoders.ipynb #344a0b83
-def _block(layer, channels, dropout=0.0):
+def _block(inputs, outputs, dropout=0.0):
     "A layer with norm and ReLU."
-    return [layer, nn.BatchNorm2d(channels), nn.ReLU(), *([nn.Dropout(dropout)] if dropout else [])]
+    layers = [nn.Linear(inputs, outputs, bias=False), nn.BatchNorm1d(outputs), nn.ReLU()]
+    return [*layers, *([nn.Dropout(dropout)] if dropout else [])]
 
 
 class MapEncoder(nn.Sequential):
@@ -24,15 +27,13 @@ class MapEncoder(nn.Sequential):
         size: tuple,  # (H, W) of the map
         dropout: float = 0.5,  # behind the first two layers
     ):
-        layers = _block(nn.Conv2d(channels, dim, size, bias=False), dim, dropout)
-        layers += _block(nn.Conv2d(dim, dim, 1, bias=False), dim, dropout)
-        super().__init__(*layers, nn.Conv2d(dim, dim, 1, bias=False), nn.BatchNorm2d(dim), nn.Flatten())
+        layers = [nn.Flatten(), *_block(channels * math.prod(size), dim, dropout), *_block(dim, dim, dropout)]
+        super().__init__(*layers, nn.Linear(dim, dim, bias=False), nn.BatchNorm1d(dim))
 
 
 class MapDecoder(nn.Sequential):
     "(B, D) → (B, C, H, W)."
 
     def __init__(self, dim: int, channels: int, size: tuple):
-        layers = [nn.Unflatten(1, (dim, 1, 1)), *_block(nn.ConvTranspose2d(dim, dim, 1, bias=False), dim)]
-        layers += _block(nn.ConvTranspose2d(dim, dim, 1, bias=False), dim)
-        super().__init__(*layers, nn.ConvTranspose2d(dim, channels, size))
+        last = nn.Linear(dim, channels * math.prod(size))
+        super().__init__(*_block(dim, dim), *_block(dim, dim), last, nn.Unflatten(1, (channels, *size)))
