@@ -59,10 +59,6 @@ def test_rooms_import_only_from_their_left():
                     assert used == room or used in allowed[room], f"{path}: {line.strip()}"
 
 
-# planned and tried at smoke, but without three seeds at mini so far
-NOT_RUN_YET = {"arn-losses", "arn-encoders", "arn-reconstruction", "hhl-sweeps"}
-
-
 def test_published_records_serve_a_fresh_clone():
     from reidnb.workbook.experiments import load_table, table_slugs
     from reidnb.workbook.plan import is_missing, plan_table
@@ -75,7 +71,7 @@ def test_published_records_serve_a_fresh_clone():
     tables = [load_table(slug) for slug in table_slugs()]
     plans = {table.notes.slug: plan_table(table, mini, (0, 1, 2)) for table in tables}
     unfinished = {slug for slug, jobs in plans.items() if any(is_missing(job, archive) for job in jobs)}
-    assert unfinished <= NOT_RUN_YET, unfinished
+    assert not unfinished
     jobs = [job for planned in plans.values() for job in planned]
     assert len({job.run for job in jobs}) >= 230
     named = {job.run for job in jobs} | {name for job in jobs for _, name in job.protocols}
