@@ -179,7 +179,12 @@ class Judged:
 
     def differences(self) -> list:  # of strings
         "Our difference of each pair and its half width, for people."
-        return [f"{m:+.1f} (one seed)" if math.isinf(h) else f"{m:+.1f} ± {h:.1f}" for m, h in self.ours]
+        texts = []
+        for mean, half in self.ours:
+            places = 1 if max(abs(mean), half) >= 0.1 else 4  # distances and losses are small
+            spread = " (one seed)" if math.isinf(half) else f" ± {half:.{places}f}"
+            texts.append(f"{mean:+.{places}f}{spread}")
+        return texts
 
 
 def _judge_finding(finding, numbers):
