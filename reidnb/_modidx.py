@@ -1214,6 +1214,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                    'reidnb/workbook/findings.py'),
                                           'reidnb.workbook.findings._judge_finding': ( 'workbook/findings.html#_judge_finding',
                                                                                        'reidnb/workbook/findings.py'),
+                                          'reidnb.workbook.findings._plus_minus': ( 'workbook/findings.html#_plus_minus',
+                                                                                    'reidnb/workbook/findings.py'),
                                           'reidnb.workbook.findings._together': ( 'workbook/findings.html#_together',
                                                                                   'reidnb/workbook/findings.py'),
                                           'reidnb.workbook.findings.count_states': ( 'workbook/findings.html#count_states',

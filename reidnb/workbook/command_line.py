@@ -158,9 +158,8 @@ def _cell(c, documented):
     if c is None:
         return ""
     notes, ours = (f"{short_number(v, c.metric):>6}" if v == v else "     –" for v in (c.documented, c.mean))
-    return f"{notes} |{ours}"[0 if documented else len(notes) + 2 :] + (
-        f" ± {short_number(c.sd, c.metric)}" if c.sd == c.sd else ""
-    )
+    spread = f" ± {short_number(c.sd, c.metric)}" if c.sd == c.sd else ""
+    return f"{notes} |{ours}{spread}" if documented else f"{ours}{spread}"
 
 # %% ../../nbs/workbook/12_command_line.ipynb #4c8f7e52
 def _planned(args):
@@ -397,7 +396,8 @@ def _publish(args):
     count = archive.publish({job.run for job in jobs} | {name for job in jobs for _, name in job.protocols})
     print(f"{count} files copied to {archive.public}")
     folder = project_root() / "reports" / "results" / preset.name
-    for name, text in results_files(preset, (0, 1, 2)).items():
+    alone = preset.model_copy(update=dict(store=str(archive.public)))  # what a run adds meanwhile waits for next time
+    for name, text in results_files(alone, (0, 1, 2)).items():
         write_text(folder / name, text)
     print(f"numbers, claims and tables written to {folder}; commit both")
 

@@ -18,7 +18,7 @@ from pydantic import Field, model_validator
 from scipy import stats
 
 from ..configuration import Configuration, ConfigurationError, nearest, validated
-from .cells import reproduce
+from .cells import PER_CENT, reproduce
 from .experiments import load_table
 from .settings import Preset, project_root
 
@@ -179,12 +179,15 @@ class Judged:
 
     def differences(self) -> list:  # of strings
         "Our difference of each pair and its half width, for people."
-        texts = []
-        for mean, half in self.ours:
-            places = 1 if max(abs(mean), half) >= 0.1 else 4  # distances and losses are small
-            spread = " (one seed)" if math.isinf(half) else f" ± {half:.{places}f}"
-            texts.append(f"{mean:+.{places}f}{spread}")
-        return texts
+        operand = next(o for pair in self.finding.pairs() for o in pair if isinstance(o, str))
+        return [_plus_minus(mean, half, operand.split()[-1] in PER_CENT) for mean, half in self.ours]
+
+
+def _plus_minus(mean, half, per_cent):
+    "A difference and its half width to the same place: one decimal for per cent, else two digits of the width."
+    known = 0 < half < math.inf
+    places = 1 if per_cent else max(0, 1 - math.floor(math.log10(half))) if known else 4
+    return f"{mean:+.{places}f}" + (" (one seed)" if math.isinf(half) else f" ± {half:.{places}f}")
 
 
 def _judge_finding(finding, numbers):
