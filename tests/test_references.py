@@ -113,7 +113,7 @@ def test_reranking_from_features_and_from_distances_agree():
     assert abs(rerank(q, g) - given).max() < 1e-5
     assert abs(rerank(q, g) - rerank(q, g, threads=2)).max() < 1e-6  # BLAS adds in another order
     index, distance = rerank_top(q, g, 7)
-    assert np.array_equal(distance, np.sort(rerank(q, g), 1)[:, :7]) and index.shape == (n, 7)
+    assert abs(distance - np.sort(rerank(q, g), 1)[:, :7]).max() < 1e-6 and index.shape == (n, 7)
     d[3, 60] = np.nan
     with pytest.raises(DataError, match="NaN or infinity in row 3"):
         rerank_distances(d[:n, n:], d[:n, :n], d[n:, n:])

@@ -71,23 +71,28 @@ class PKBatches(Dataset):
         seed: int,  # of the run
         balanced: bool = False,  # the contest's balancing: see `balance`
         attributes: pd.DataFrame | None = None,  # of people, from `attribute_table`; −1 for those it does not know
+        names: np.ndarray | None = None,  # (N,) people from 0 in the place of the data's; −1 leaves an image out
+        told: dict | None = None,  # name → (N, …) of each image, which a batch gets for its images
     ):
         if images % instances:
             raise DataError(f"batch of {images} images is no multiple of {instances} images a person")
         self.store, self.instances, self.identities, self.seed = store, instances, images // instances, seed
         people, self.camids = contiguous_labels(store.samples), store.samples["camid"].to_numpy(np.int64)
-        self.rows = balance(people, named_rng(seed, "balance")) if balanced else np.arange(len(people))
+        people = people if names is None else names
+        self.rows = np.flatnonzero(people >= 0)
+        if balanced:
+            self.rows = self.rows[balance(people[self.rows], named_rng(seed, "balance"))]
         self.labels = np.unique(people[self.rows], return_inverse=True)[1]
-        self.classes = int(self.labels.max()) + 1
+        self.classes = int(self.labels.max(initial=-1)) + 1
         if self.classes < self.identities:
             raise DataError(
                 f"{self.classes} training identities, but a batch wants {self.identities}; use a smaller batch or more data"
             )
-        self.attributes, self.attribute_sizes = None, {}
+        self.told, self.attribute_sizes = {name: torch.from_numpy(of) for name, of in (told or {}).items()}, {}
         if attributes is not None:
             self.attribute_sizes = attribute_sizes(attributes)
-            told = attributes[list(self.attribute_sizes)].reindex(store.samples["pid"], fill_value=-1)
-            self.attributes = torch.from_numpy(told.to_numpy(np.int64))
+            known = attributes[list(self.attribute_sizes)].reindex(store.samples["pid"], fill_value=-1)
+            self.told["attributes"] = torch.from_numpy(known.to_numpy(np.int64))
         self._known: tuple = (-1, None)  # the epoch that was dealt last
         self.per_epoch, self.per_person = len(self._epoch(0)), int(np.bincount(self.labels).min())
 
@@ -103,9 +108,8 @@ class PKBatches(Dataset):
         batches = self._epoch(step // self.per_epoch)
         places = batches[step % self.per_epoch % len(batches)]
         rows = self.rows[places]
-        told = {} if self.attributes is None else {"attributes": self.attributes[rows]}
         return dict(
-            **told,
+            **{name: of[rows] for name, of in self.told.items()},
             image=torch.from_numpy(self.store[rows]).permute(0, 3, 1, 2),
             label=torch.from_numpy(self.labels[places]),
             camid=torch.from_numpy(self.camids[rows]),

@@ -17,18 +17,20 @@ from ..configuration import ConfigurationError
 def k_distances(
     features: np.ndarray,  # (N, D)
     k: int = 4,  # which neighbour, oneself not counted
+    metric: str = "euclidean",  # scikit-learn's name; "precomputed" where features are (N, N) distances
 ) -> np.ndarray:  # (N,) ascending
     "How far the k-th neighbour of each image is."
-    return np.sort(NearestNeighbors(n_neighbors=k + 1).fit(features).kneighbors(features)[0][:, k])
+    return np.sort(NearestNeighbors(n_neighbors=k + 1, metric=metric).fit(features).kneighbors(features)[0][:, k])
 
 
 def core_radius(
     features: np.ndarray,  # (N, D)
     k: int = 4,  # neighbours
     share: float = 0.5,  # of the images
+    metric: str = "euclidean",
 ) -> float:
     "The radius within which this share of the images has k neighbours."
-    return float(np.quantile(k_distances(features, k), share))
+    return float(np.quantile(k_distances(features, k, metric), share))
 
 
 def cluster(
@@ -38,14 +40,16 @@ def cluster(
     eps: float = 0.0,  # radius of DBSCAN; 0: at the middle of the k-distance plot
     smallest: int = 4,  # images that make a cluster
     seed: int = 0,  # of k-means
+    metric: str = "euclidean",  # "precomputed": features are (N, N) distances; not for k-means, which needs means
 ) -> np.ndarray:  # (N,) cluster from 0, −1 for noise
     "Clusters of features of length one (`ConfigurationError` for a method that is not there)."
-    if how == "kmeans":
+    if how == "kmeans" and metric == "euclidean":
         return KMeans(clusters, n_init=4, random_state=seed).fit_predict(features)
     if how == "dbscan":
-        return DBSCAN(eps=eps or core_radius(features, smallest), min_samples=smallest).fit_predict(features)
+        radius = eps or core_radius(features, smallest, metric=metric)
+        return DBSCAN(eps=radius, min_samples=smallest, metric=metric).fit_predict(features)
     if how == "hdbscan":
-        return HDBSCAN(min_cluster_size=smallest, copy=True).fit_predict(features)
+        return HDBSCAN(min_cluster_size=smallest, metric=metric, copy=True).fit_predict(features)
     raise ConfigurationError(f"clustering {how!r}: expected kmeans, dbscan or hdbscan")
 
 
