@@ -93,6 +93,7 @@ class PKBatches(Dataset):
             self.attribute_sizes = attribute_sizes(attributes)
             known = attributes[list(self.attribute_sizes)].reindex(store.samples["pid"], fill_value=-1)
             self.told["attributes"] = torch.from_numpy(known.to_numpy(np.int64))
+        self.measured: dict = {}  # how good names from elsewhere are, if somebody says so
         self._known: tuple = (-1, None)  # the epoch that was dealt last
         self.per_epoch, self.per_person = len(self._epoch(0)), int(np.bincount(self.labels).min())
 

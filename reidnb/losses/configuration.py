@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['Weight', 'Softmax', 'ArcFace', 'CosFace', 'Triplet', 'SoftTriplet', 'Circle', 'Center', 'PullTriplet', 'Ratio',
            'Parts', 'EmaTriplet', 'Attributes', 'Autoencoder', 'Old', 'Shared', 'Translation', 'CameraStyle', 'Dreams',
-           'Union', 'Objective']
+           'Union', 'Clusters', 'Objective']
 
 # %% ../../nbs/losses/00_configuration.ipynb #1e35f0ea
 from typing import Annotated, Literal
@@ -220,6 +220,13 @@ class Union(Configuration):
     backbone_rate: float = Field(0.1, gt=0)  # relative to the new layers' (003, line 234)
 
 
+class Clusters(Configuration):
+    "Soft clusters that learning sharpens (DEC, Xie et al. 2016; 001, line 192)."
+
+    weight: Weight = 1.0
+    freedom: float = Field(1.0, gt=0)  # degrees of freedom of Student's kernel
+
+
 class Objective(Configuration):
     "What a training minimises."
 
@@ -236,6 +243,7 @@ class Objective(Configuration):
     shared: Shared | None = None
     images: Annotated[Translation | CameraStyle | Dreams, Field(discriminator="kind")] | None = None
     union: Union | None = None
+    clusters: Clusters | None = None
     weights: Literal["fixed", "learned"] = "fixed"  # learned: one log variance per loss (001, line 65)
 
     @field_validator("identity", "metric", mode="before")
@@ -245,6 +253,8 @@ class Objective(Configuration):
 
     @model_validator(mode="after")
     def _something(self):
-        if not (self.identity or self.metric or self.ratio or self.images):
-            raise ValueError("an objective needs an identity loss, a metric loss, a ratio loss or one of images")
+        if not (self.identity or self.metric or self.ratio or self.images or self.clusters):
+            raise ValueError(
+                "an objective needs an identity loss, a metric loss, a ratio loss, one of clusters or one of images"
+            )
         return self

@@ -7,7 +7,9 @@ __all__ = ['Classifier', 'metric_loss', 'see_stretch', 'take_network', 'Pretrain
 
 # %% ../../nbs/methods/00_supervised.ipynb #3e61962a
 import copy
+from abc import abstractmethod
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import nn
@@ -126,6 +128,22 @@ class Pretrained(Method):
         "Take over the backbone of another run."
         take_network(self.net, trained)
 
+    @abstractmethod
+    def embed(self, images: torch.Tensor) -> torch.Tensor:  # (B, 3, H, W) normalised → (B, D)
+        "The vector that is compared at test."
+
+    def views(self, images: torch.Tensor) -> torch.Tensor:  # (B, 3, H, W) normalised → (B, V, D)
+        "Features by which images without names are grouped, one view or several."
+        return self.embed(images)[:, None]
+
+    def know(
+        self,
+        views: np.ndarray,  # (N, V, D) of all training images
+        groups: np.ndarray,  # (N, V) group of each in each view, −1 for none
+    ) -> dict:  # name → (N, …), which batches then hold for their images
+        "Learn from groups of images, before the first step, what a method needs of them."
+        return {}
+
 # %% ../../nbs/methods/00_supervised.ipynb #a8966750
 def identity_branch(
     asked: Bottleneck,
@@ -139,7 +157,7 @@ def identity_branch(
     return nn.Sequential(*layers, *([nn.Dropout(asked.dropout)] if asked.dropout else [])), hidden
 
 # %% ../../nbs/methods/00_supervised.ipynb #a6eb93bd
-class Supervised(Method):
+class Supervised(Pretrained):
     "Identity and metric learning on one embedding."
 
     def __init__(

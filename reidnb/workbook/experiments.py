@@ -18,7 +18,7 @@ from pydantic import Field, model_validator
 
 from ..augmentation.configuration import Augmentation
 from ..configuration import Configuration, ConfigurationError, nearest, validated
-from ..evaluation.configuration import Protocol
+from ..evaluation.configuration import Protocol, PseudoLabels
 from ..losses.configuration import Objective
 from ..models.configuration import Embedding
 from ..training.configuration import Optimiser, Schedule
@@ -37,7 +37,7 @@ class Batch(Configuration):
 class Experiment(Configuration):
     "One training, apart from its size and seed."
 
-    method: Literal["supervised", "vpm", "arn", "hhl", "gan"] = "supervised"
+    method: Literal["supervised", "vpm", "arn", "hhl", "ssg", "dec", "gan"] = "supervised"
     data: Literal[
         "market",
         "cuhk",
@@ -50,6 +50,7 @@ class Experiment(Configuration):
         "market_cuhk_duke_msmt",
     ] = "market"  # several together have their people kept apart; joint: the notes' three
     target: Literal["market", "cuhk", "duke", "msmt"] | None = None  # images without labels (003)
+    pseudo: PseudoLabels | None = None  # names of the target's images: groups of what the run sees that this one starts from
     generator: "Experiment | Literal['colours'] | None" = (
         None  # the run that makes images for this one, in TOML its name; or the target's mean colours
     )
@@ -79,6 +80,7 @@ class Experiment(Configuration):
             )
         if (self.method == "arn") != (self.objective.shared is not None) or (self.method == "arn" and not self.target):
             raise ValueError('method = "arn", objective.shared and target belong together')
+        self._pseudo_labels_fit()
         self._made_images_fit()
         if loss and head and loss.cycle and not head.affine:
             raise ValueError("objective.ratio.cycle needs model.ratio.affine = true: it looks with other taps")
@@ -87,6 +89,19 @@ class Experiment(Configuration):
         if loss and loss.alone and not self.start:
             raise ValueError("objective.ratio.alone needs a start: the run whose network stays as it is")
         return self
+
+    def _pseudo_labels_fit(self):
+        "Whether there are images to be named, and a network that sees them."
+        if self.pseudo and not (self.start and self.target and self.target in self.data.split("_")):
+            raise ValueError(
+                "pseudo needs a start, the run that sees the images, and a target, whose images get names, among the data"
+            )
+        if self.method in ("ssg", "dec") and not (self.pseudo and self.data == self.target):
+            raise ValueError(f'method = "{self.method}" needs pseudo, and data and target that are the same')
+        if (self.method == "dec") != (self.objective.clusters is not None):
+            raise ValueError('method = "dec" and objective.clusters belong together')
+        if self.method == "dec" and self.pseudo and self.pseudo.how != "kmeans":
+            raise ValueError('method = "dec" needs pseudo.how = "kmeans": every image belongs to a cluster')
 
     def _made_images_fit(self):
         "Whether a network that makes images has its data, and one that sees them has such a run."

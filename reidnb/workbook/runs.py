@@ -17,16 +17,19 @@ from pathlib import Path
 import numpy as np
 import torch
 from ..configuration import ConfigurationError, described, identity
-from ..data.batches import PKBatches, loader
+from ..data.batches import PKBatches, contiguous_labels, loader
 from ..data.drawn import EDITION
 from ..data.images import ImageStore
 from ..data.made import MadeImages, colour_statistics, match_colours
 from ..data.targets import WithTarget
 from ..data.unions import UnionBatches
 from ..data.unnamed import ImageBatches, mask_store
+from ..data.samples import DataError
+from ..evaluation.clusters import cluster_measures
 from ..evaluation.configuration import Protocol
 from ..evaluation.intervals import bootstrap_interval
 from ..evaluation.protocols import embed, evaluate
+from ..evaluation.pseudo_labels import pseudo_labels
 from ..evaluation.ranking import Scores
 from ..files import write_json
 from ..losses.configuration import CameraStyle, Dreams, Translation
@@ -34,7 +37,9 @@ from ..methods.supervised import Supervised
 from ..methods.arn import ARN
 from ..methods.camera_style import StarGAN
 from ..methods.dcgan import DCGAN
+from ..methods.dec import DEC
 from ..methods.hhl import HHL
+from ..methods.ssg import SSG
 from ..methods.translation import CycleGAN
 from ..methods.vpm import VPM
 from ..training.checkpoints import CheckpointError, load_tensors, save_tensors
@@ -95,6 +100,10 @@ def make_method(
         return ARN(*described, image_size(preset, training_scale(e)))
     if e.method == "hhl":
         return HHL(*described)
+    if e.method == "dec":
+        return DEC(*described)
+    if e.method == "ssg":
+        return SSG(*described[:4], seed)
     if e.objective.images:
         return _make_gan(e, e.objective.images, preset, classes, seed)
     return Supervised(*described, image_size(preset, training_scale(e)), attributes)
@@ -125,6 +134,8 @@ def prepared(
     images: ImageStore | MadeImages = open_data(experiment.data, preset, "train", None, training_scale(experiment))
     if made is not None and made.translates:
         images = made
+    if experiment.pseudo:
+        return _with_groups(experiment, preset, seed, start, images)
     if experiment.method == "hhl":
         return _two_towns(experiment, preset, seed, start, images, made)
     pk, people = experiment.batch, None
@@ -160,6 +171,32 @@ def _pictures(experiment, preset, seed):
         folder = str(Path(preset.store) / "images")
         masks = {town: mask_store(store, folder, data_fingerprint(town, preset)) for town, store in stores.items()}
     return ImageBatches(stores, batch_images(experiment, preset), seed, masks)
+
+
+def _with_groups(experiment, preset, seed, start, images):
+    "A method that is taught the groups which the run before sees, and its batches."
+    pk, asked, device = experiment.batch, experiment.pseudo, choose_device(preset)
+    unnamed = (images.samples["domain"] == experiment.target).to_numpy()
+    people = contiguous_labels(images.samples)  # of the target only to say how good the groups are
+    eyes = _started(make_method(experiment, preset, 1, seed), start).to(device)
+    views = embed(eyes, images, np.flatnonzero(unnamed), device, ask="views")
+    groups = np.stack([pseudo_labels(view, asked, seed) for view in views.swapaxes(0, 1)], 1)
+    groups[(groups < 0).any(1)] = -1
+    names = np.empty(len(people), np.int64)
+    names[~unnamed] = np.unique(people[~unnamed], return_inverse=True)[1]
+    names[unnamed] = np.where(groups[:, 0] < 0, -1, groups[:, 0] + names[~unnamed].max(initial=-1) + 1)
+    classes, wanted = len(np.unique(names[names >= 0])), batch_images(experiment, preset) // pk.instances
+    if classes < wanted:
+        raise DataError(
+            f"pseudo: {asked.how} finds {classes} people in the {unnamed.sum()} images of {experiment.target}, but a batch wants {wanted}; expected a better start, other groups or a smaller batch"
+        )
+    method = _started(make_method(experiment, preset, classes, seed), start)
+    told = method.know(views, groups)
+    batches = PKBatches(
+        images, batch_images(experiment, preset), pk.instances, seed, pk.balanced, names=names, told=told
+    )
+    batches.measured = cluster_measures(groups[:, 0], people[unnamed])
+    return method, batches
 
 
 def _two_towns(experiment, preset, seed, start, images, styles):
@@ -327,6 +364,7 @@ def _about(experiment, preset, training, batches):
         batch=batch_images(experiment, preset),
         classes=batches.classes,
         **({"attributes": list(batches.attribute_sizes.items())} if batches.attribute_sizes else {}),  # heads' order
+        **({"pseudo": {k: round(v, 4) for k, v in batches.measured.items()}} if experiment.pseudo else {}),
         tested="last step",
         device=torch.cuda.get_device_name() if training.plan.device == "cuda" else "cpu",
         threads=preset.threads,
