@@ -1332,6 +1332,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                          'reidnb/workbook/records.py'),
                                          'reidnb.workbook.records.Archive.write': ( 'workbook/records.html#archive.write',
                                                                                     'reidnb/workbook/records.py'),
+                                         'reidnb.workbook.records._processor': ( 'workbook/records.html#_processor',
+                                                                                 'reidnb/workbook/records.py'),
                                          'reidnb.workbook.records.pack_scores': ( 'workbook/records.html#pack_scores',
                                                                                   'reidnb/workbook/records.py'),
                                          'reidnb.workbook.records.peak_memory': ( 'workbook/records.html#peak_memory',

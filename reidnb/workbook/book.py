@@ -135,7 +135,10 @@ def _footer(records, preset, seeds):
     if not records:
         return f"preset {preset.name}; nothing has been run"
     machines = sorted(
-        {f"{r['device']} ({r['system']} {r['machine']}), torch {r['packages']['torch']}" for r in records}
+        {
+            f"{r['device']} ({r['system']} {r.get('processor') or r['machine']}), torch {r['packages']['torch']}"
+            for r in records
+        }
     )
     commits = sorted({r["commit"] for r in records})
     hours = sum(r["train_seconds"] for r in records) / 3600

@@ -393,7 +393,8 @@ def _publish(args):
     preset = load_preset(args.preset)
     jobs = [job for planned in plan_tables(table_slugs(), preset, (0, 1, 2)) for job in planned.jobs]
     archive = Archive(preset)
-    count = archive.publish({job.run for job in jobs} | {name for job in jobs for _, name in job.protocols})
+    names = {job.run for job in jobs} | {name for job in jobs for _, name in job.protocols}
+    count = archive.publish(names, args.replace)
     print(f"{count} files copied to {archive.public}")
     folder = project_root() / "reports" / "results" / preset.name
     alone = preset.model_copy(update=dict(store=str(archive.public)))  # what a run adds meanwhile waits for next time
@@ -483,7 +484,10 @@ def parser() -> argparse.ArgumentParser:
         help="torch's name of a device that computes the distances, e.g. cuda (default: numpy on the processor)",
     )
     scores.add_argument("--json", action="store_true", help="one JSON object, fractions instead of per cent")
-    command("publish", _publish, "Copy this machine's records of seeds 0, 1 and 2 to reports/records, to be committed.")
+    publish = command(
+        "publish", _publish, "Copy this machine's records of seeds 0, 1 and 2 to reports/records, to be committed."
+    )
+    publish.add_argument("--replace", action="store_true", help="also those of runs that are published already")
     return top
 
 # %% ../../nbs/workbook/12_command_line.ipynb #1b9a25c7

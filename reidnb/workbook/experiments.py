@@ -50,7 +50,9 @@ class Experiment(Configuration):
         "market_cuhk_duke_msmt",
     ] = "market"  # several together have their people kept apart; joint: the notes' three
     target: Literal["market", "cuhk", "duke", "msmt"] | None = None  # images without labels (003)
-    pseudo: PseudoLabels | None = None  # names of the target's images: groups of what the run sees that this one starts from
+    pseudo: PseudoLabels | None = (
+        None  # names of the target's images: groups of what the run sees that this one starts from
+    )
     generator: "Experiment | Literal['colours'] | None" = (
         None  # the run that makes images for this one, in TOML its name; or the target's mean colours
     )

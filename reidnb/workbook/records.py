@@ -47,6 +47,18 @@ def scores_identity(
     return f"{run}.{identity('protocol', protocol, fingerprint, digest_size=3)}"
 
 # %% ../../nbs/workbook/03_records.ipynb #3de29ba5
+def _processor():
+    "The processor's name, and the instructions for which torch has chosen its kernels."
+    import torch  # plans do without
+
+    try:
+        lines = [line for line in open("/proc/cpuinfo") if line.startswith("model name")]
+    except OSError:
+        lines = []  # not Linux
+    name = lines[0].split(":", 1)[1].strip() if lines else platform.processor()
+    return f"{name}, {torch.backends.cpu.get_cpu_capability()}".lstrip(", ")
+
+
 @functools.lru_cache(1)
 def provenance() -> dict:
     "Versions, commit and machine, for the record."
@@ -71,6 +83,7 @@ def provenance() -> dict:
         packages=packages,
         system=platform.system(),
         machine=platform.machine(),
+        processor=_processor(),
     )
 
 # %% ../../nbs/workbook/03_records.ipynb #45ce5474
@@ -134,9 +147,12 @@ class Archive:
     def publish(
         self,
         names: set,  # identities of the records and scores that the project commits
+        replace: bool = False,  # also what is published already
     ) -> int:  # files copied
         "Copy records and scores of this machine to the published ones; what is no longer among the names goes."
-        chosen = [path for path in sorted(self.local.glob("*.json")) if path.stem in names]
+        run = lambda name: name.split(".")[0]
+        lacking = {run(name) for name in names if replace or not (self.public / f"{name}.json").exists()}
+        chosen = [p for p in sorted(self.local.glob("*.json")) if p.stem in names and run(p.stem) in lacking]
         for path in chosen:
             write_atomically(self.public / path.name, partial(shutil.copyfile, path))
         for path in self.public.glob("*.json"):
