@@ -54,6 +54,6 @@ class PseudoLabels(Configuration):
         "jaccard"  # between images; jaccard: by common neighbours, as in re-ranking; k-means has means instead
     )
     each: float = Field(9.0, gt=1)  # images in a cluster of k-means, on average
-    radius: float = Field(0.5, gt=0, le=2)  # of the cyclic search: whoever is farther is somebody else (002, line 106)
+    radius: float = Field(0.5, gt=0, le=2)  # of the cyclic search: whoever is farther is somebody else (002, line 107)
     follow: bool = False  # cyclic search: a name's own name is followed to its end
     smallest: int = Field(4, ge=2)  # images that start a cluster of DBSCAN or HDBSCAN

@@ -21,7 +21,7 @@ def cyclic_search(
     radius: float = 0.5,  # nobody farther than this gives a name
     follow: bool = False,  # follow a name's own name to its end
 ) -> np.ndarray:  # (N,) the image that each is named after, −1 for those whom nobody names
-    "Everybody takes the name of the nearest (002, line 102)."
+    "Everybody takes the name of the nearest (002, line 104)."
     away = np.array(distances)
     np.fill_diagonal(away, np.inf)
     name, images = away.argmin(1), np.arange(len(away))
