@@ -20,16 +20,18 @@ def plot_cells(
     metric: str = "mAP",  # which metric is drawn
     title: str = "",
     unit: str = "%",
+    reference: int = 0,  # body row that differences are from, or the first after it that has the metric
 ) -> Figure:
-    "Documented and reproduced values of one metric, and differences from the first row."
+    "Documented and reproduced values of one metric, and differences from one of the rows."
     part = frame[frame["metric"] == metric].reset_index(drop=True)
+    base = part.iloc[int((part["row"] >= reference).argmax()) if reference else 0]
     y = np.arange(len(part))
     fig, (left, right) = plt.subplots(1, 2, figsize=(10, 1.4 + 0.36 * len(part)), sharey=True, width_ratios=(1, 1))
     beside = 0.14 if part["documented"].notna().any() else 0.0  # a table of our own has nothing beside it
     for style, column, offset in ((NOTES, "documented", -beside), (OURS, "mean", beside))[not beside :]:
         marker = dict(color=style["color"], marker=style["marker"], linestyle="none", markersize=6)
         left.plot(part[column], y + offset, label=style["label"], **marker)
-        change = part[column] - part[column].iloc[0]
+        change = part[column] - base[column]
         right.barh(y + offset, change, 0.26, color=style["color"], label=style["label"])
     seeds = part["sd"].notna().any()
     spread = [part["sd"], part["sd"]] if seeds else [part["mean"] - part["low"], part["high"] - part["mean"]]
@@ -45,7 +47,7 @@ def plot_cells(
     )
     if seeds:
         right.errorbar(
-            part["mean"] - part["mean"].iloc[0],
+            part["mean"] - base["mean"],
             y + beside,
             xerr=np.nan_to_num(np.array(spread)),
             fmt="none",
@@ -58,7 +60,7 @@ def plot_cells(
     left.grid(axis="x", alpha=0.3)
     right.axvline(0, color="black", linewidth=0.8)
     right.grid(axis="x", alpha=0.3)
-    right.set(xlabel=f"difference from “{part['name'].iloc[0]}” ({'points of ' * (unit == '%')}{metric})")
+    right.set(xlabel=f"difference from “{base['name']}” ({'points of ' * (unit == '%')}{metric})")
     fig.legend(*left.get_legend_handles_labels(), ncols=3, loc="lower center", frameon=False)
     if title:
         fig.suptitle(title)

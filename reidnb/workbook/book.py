@@ -87,7 +87,8 @@ def table_page(
     firsts: dict = {}
     noise: dict = {}
     for cell, ours in sorted(cells.items(), key=lambda item: item[0].row):
-        firsts.setdefault((groups[cell.column], cell.metric), cell)
+        if cell.row >= table.reference:
+            firsts.setdefault((groups[cell.column], cell.metric), cell)
         if len(ours.values) > 1:
             noise.setdefault(cell.metric, []).append(ours.sd**2)
     rows: dict = {}
@@ -95,7 +96,7 @@ def table_page(
         column = groups[cell.column], cell.metric
         label = plain_text(table.notes.body[cell.row][0])
         spread = 2 * float(np.mean(noise.get(cell.metric, [0.0])))
-        first = firsts[column]
+        first = firsts.get(column, cell) if cell.row >= table.reference else cell  # a quotation has no change
         rows.setdefault(cell.row, (names[cell.row], label, {}))[2][column] = _written(
             cell, ours, first, cells[first], spread, other.get(cell)
         )
@@ -106,7 +107,7 @@ _STYLE = """
 :root { color-scheme: light; } body { font: 15px/1.5 system-ui, sans-serif; margin: 0 auto; max-width: 72rem; padding: 1rem; color: #222; }
 h1 { font-size: 1.5rem; line-height: 1.25; } h2 { font-size: 1.15rem; margin-top: 2rem; } a { color: #1a5a96; } .wide { overflow-x: auto; }
 table { border-collapse: collapse; font-size: 13px; } th, td { padding: .25rem .55rem; border-bottom: 1px solid #ddd; text-align: left; vertical-align: top; }
-td.n { text-align: right; white-space: nowrap; } thead th { background: #f4f4f2; } .same { background: #d9efdd; } .opposite { background: #f7d7d3; } .open { background: #f6f3e3; }
+td:first-child { min-width: 9rem; } td.n:first-child { min-width: 0; } td.n { text-align: right; white-space: nowrap; } thead th { background: #f4f4f2; } .same { background: #d9efdd; } .opposite { background: #f7d7d3; } .open { background: #f6f3e3; }
 .holds { background: #d9efdd; } .fails { background: #f7d7d3; } .undecided { background: #f6f3e3; } small, footer { color: #666; } footer { margin-top: 2.5rem; border-top: 1px solid #ddd; padding-top: .5rem; font-size: 12px; }
 td.n a { color: inherit; text-decoration: none; border-bottom: 1px dotted #999; }
 @media print { body { max-width: none; font-size: 10pt; } .wide { overflow: visible; } table { font-size: 8pt; } tr { break-inside: avoid; } }
@@ -120,7 +121,7 @@ _PAGES = {
 {% for document, tables in documents.items() %}<h2>{{ document }}</h2><div class="wide"><table><thead><tr><th>line</th><th>table</th><th>numbers run</th><th>directions ▲ ▼ ·</th><th>claims: hold, fail, open</th></tr></thead>
 {% for t in tables %}<tr><td class="n">{{ t.line }}</td><td>{% if t.run %}<a href="{{ t.slug }}.html">{{ t.title }}</a>{% else %}{{ t.title }} <small>not run yet</small>{% endif %}</td><td class="n">{{ t.run }} of {{ t.planned }}</td><td class="n">{{ t.directions }}</td><td class="n">{{ t.claims }}</td></tr>{% endfor %}</table></div>{% endfor %}{% endblock %}""",
     "table": """{% extends "page" %}{% block body %}<p>{{ about }}</p>
-<p>{% if documented %}<span class="same">▲ the notes' direction</span> · <span class="opposite">▼ the opposite</span> · <span class="open">· not resolved</span>. Changes are against the first row, the notes' before ours, in the table's unit.{% else %}The notes have no numbers here. Changes are against the first row, in the table's unit.{% endif %}{% if executed %} Each of our numbers links to <a href="{{ executed }}">the executed notebook</a>, with figures and every run's provenance.{% else %} <code>reidnb table {{ slug }} --preset {{ preset }} --seeds {{ seeds }}</code> makes the executed notebook that our numbers then link to.{% endif %}</p>
+<p>{% if documented %}<span class="same">▲ the notes' direction</span>, <span class="opposite">▼ the opposite</span>, <span class="open">· not resolved</span>. Changes are against “{{ reference }}”, the notes' before ours, in the table's unit.{% else %}The notes have no numbers here. Changes are against “{{ reference }}”, in the table's unit.{% endif %}{% if executed %} Each of our numbers links to <a href="{{ executed }}">the executed notebook</a>, with figures and every run's provenance.{% else %} <code>reidnb table {{ slug }} --preset {{ preset }} --seeds {{ seeds }}</code> makes the executed notebook that our numbers then link to.{% endif %}</p>
 <div class="wide"><table><thead><tr><th rowspan="2">row</th>{% if documented %}<th rowspan="2">as the notes write it</th>{% endif %}{% for g, m in columns %}<th colspan="{{ sides }}">{{ g }} {{ m }}</th>{% endfor %}</tr><tr>{% for c in columns %}{% if documented %}<th>notes</th>{% endif %}<th>ours</th><th>change</th>{% if beside %}<th>{{ beside }}</th>{% endif %}{% endfor %}</tr></thead>
 {% for name, label, numbers in rows %}<tr><td>{{ name }}</td>{% if documented %}<td><small>{{ label }}</small></td>{% endif %}{% for c in columns %}{% set n = numbers.get(c) %}{% if n %}{% if documented %}<td class="n">{{ n.notes }}</td>{% endif %}<td class="n">{% if executed and n.ours != "not run" %}<a href="{{ executed }}">{{ n.ours }}</a>{% else %}{{ n.ours }}{% endif %}</td><td class="n {{ n.agrees }}">{{ n.change }} {{ signs[n.agrees] }}</td>{% if beside %}<td class="n">{{ n.beside }}</td>{% endif %}{% else %}<td colspan="{{ sides }}"></td>{% endif %}{% endfor %}</tr>{% endfor %}</table></div>
 {% if claims %}<h2>Claims that this table tests</h2>{% include "claims" %}{% endif %}{% endblock %}""",
@@ -191,6 +192,7 @@ def write_book(
             told = dict(
                 title=table.notes.title, slug=slug, about=where, columns=columns, rows=rows, claims=claims, back=True
             )
+            told["reference"] = next(n for row, n in sorted(row_names(table).items()) if row >= table.reference)
             told["beside"] = beside.name if beside and any(n.beside for n in numbers) else ""
             told["documented"] = any(n.notes for n in numbers)
             told["sides"] = 2 + told["documented"] + bool(told["beside"])
@@ -243,7 +245,7 @@ def results_files(preset: Preset, seeds: tuple) -> dict:  # file name → text
     board = f"# Scoreboard\n\nEach claim of the notes, judged on their numbers and on ours (preset {preset.name}, seeds {', '.join(map(str, seeds))}).\n\n"
     board += table(["", *states], [[side, *(c[s] for s in states)] for side, c in counts.items()]) + "\n\n"
     board += table(header, lines) + "\n"
-    pages = f"# Tables\n\nThe notes beside ours (preset {preset.name}), mean ± standard deviation over seeds, and the change against the first row: ▲ the notes' direction, ▼ the opposite, · not resolved.\n"
+    pages = f"# Tables\n\nThe notes beside ours (preset {preset.name}), mean ± standard deviation over seeds, and the change against the first row that quotes no paper: ▲ the notes' direction, ▼ the opposite, · not resolved.\n"
     for slug in table_slugs():
         columns, rows = table_page(load_table(slug), preset, seeds)
         if all(n.ours == "not run" for _, _, line in rows for n in line.values()):

@@ -149,6 +149,7 @@ class TableFile(Configuration):
 
     table: str  # slug
     family: str = ""  # notebook in nbs/tables
+    reference: int = Field(0, ge=0)  # body row that changes are against; not the first where that quotes a paper
     protocols: dict[str, dict]  # name → description; keys name (in English), and those of Protocol
     runs: dict[str, dict]  # name → description; keys name (in English), like, and those of Experiment
     blocks: list[Block]
@@ -180,6 +181,7 @@ class Table:
     experiments: dict  # run → Experiment
     protocols: dict  # name → Protocol
     cells: list  # of Cell, in the blocks' order
+    reference: int  # body row that changes are against
 
 # %% ../../nbs/workbook/02_experiments.ipynb #efa5d813
 WHOLE = ("start", "pretrain", "generator")  # keys that name another run
@@ -305,7 +307,7 @@ def _load(slug, root):
     experiments = resolve_runs(file.runs, where, lambda other: _read_file(other, root).runs)
     protocols = _resolve_protocols(file, where)
     cells = list(_cells(file, notes.body, where))
-    return Table(notes, file.family, named(file.runs), named(file.protocols), experiments, protocols, cells)
+    return Table(notes, file.family, named(file.runs), named(file.protocols), experiments, protocols, cells, file.reference)
 
 
 def load_table(
