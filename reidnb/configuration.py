@@ -66,8 +66,15 @@ def described(configuration: BaseModel) -> dict:
         value = getattr(configuration, name)
         if name != "kind" and value == field.get_default(call_default_factory=True):
             continue
-        said[name] = described(value) if isinstance(value, BaseModel) else value
+        said[name] = _said(value)
     return said
+
+
+def _said(value):
+    "A description in a description, alone or in a row."
+    if isinstance(value, tuple) and any(isinstance(one, BaseModel) for one in value):
+        return [_said(one) for one in value]
+    return described(value) if isinstance(value, BaseModel) else value
 
 
 def identity(

@@ -37,7 +37,7 @@ class Batch(Configuration):
 class Experiment(Configuration):
     "One training, apart from its size and seed."
 
-    method: Literal["supervised", "vpm", "arn", "hhl", "ssg", "dec", "gan"] = "supervised"
+    method: Literal["supervised", "vpm", "arn", "hhl", "ssg", "dec", "gan", "ensemble"] = "supervised"
     data: Literal[
         "market",
         "cuhk",
@@ -62,6 +62,7 @@ class Experiment(Configuration):
     image_scale: tuple[float, float] = (1.0, 1.0)  # height and width against the preset's, in training and test
     start: "Experiment | None" = None  # the run whose weights this one starts from; in TOML its name
     pretrain: "Experiment | None" = None  # the same, in the place of ImageNet weights where a preset has none
+    members: "tuple[Experiment, ...]" = ()  # runs whose distances an ensemble adds up (002, line 140); in TOML their names
     batch: Batch = Batch()
     augmentation: Augmentation = Augmentation()
     model: Embedding = Embedding()
@@ -82,6 +83,8 @@ class Experiment(Configuration):
             )
         if (self.method == "arn") != (self.objective.shared is not None) or (self.method == "arn" and not self.target):
             raise ValueError('method = "arn", objective.shared and target belong together')
+        if (self.method == "ensemble") != (len(self.members) > 1) or {m.data for m in self.members} - {self.data}:
+            raise ValueError('method = "ensemble" and two members or more belong together, trained on the same data')
         self._pseudo_labels_fit()
         self._made_images_fit()
         if loss and head and loss.cycle and not head.affine:
@@ -184,7 +187,7 @@ class Table:
     reference: int  # body row that changes are against
 
 # %% ../../nbs/workbook/02_experiments.ipynb #efa5d813
-WHOLE = ("start", "pretrain", "generator")  # keys that name another run
+WHOLE = ("start", "pretrain", "generator", "members")  # keys that name another run, or several
 
 
 def _merged(base: dict, change: dict) -> dict:
@@ -207,9 +210,10 @@ def _raw_run(name, runs, where, elsewhere, below=()):
         hint = f"{nearest(name, runs)}; {where} has {', '.join(runs)}"
         raise ConfigurationError(f"{asked}: like = {name!r} names no run{hint}")
     own, like, path = dict(runs[name]), runs[name].get("like", []), (*below, (where, name))
+    whole = lambda named: _raw_run(named, runs, where, elsewhere, path) if isinstance(named, str) else named
     for key in WHOLE:
-        if isinstance(own.get(key), str) and own[key] != "colours":
-            own[key] = _raw_run(own[key], runs, where, elsewhere, path)
+        if key in own and own[key] != "colours":
+            own[key] = list(map(whole, own[key])) if isinstance(own[key], list) else whole(own[key])
     merged: dict = {}
     for parent in [like] if isinstance(like, str) else like:
         merged = _merged(merged, _raw_run(parent, runs, where, elsewhere, path))

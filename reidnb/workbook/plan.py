@@ -79,7 +79,7 @@ def _with_needs(experiment, preset, seed, name, jobs):
     "The jobs of the runs that an experiment builds on, before its own."
     found = []
     for before in builds_on(experiment, preset):
-        words = "images for" if before.method == "gan" else "first step of"
+        words = "images for" if before.method == "gan" else "member of" if experiment.members else "first step of"
         needs, run = _with_needs(before, preset, seed, name, jobs), run_address(before, preset, seed)
         jobs.setdefault(run, Job(f"{words} {name}", before, seed, run, (), needs))
         found.append(run)

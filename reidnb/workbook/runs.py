@@ -38,11 +38,12 @@ from ..methods.arn import ARN
 from ..methods.camera_style import StarGAN
 from ..methods.dcgan import DCGAN
 from ..methods.dec import DEC
+from ..methods.ensemble import Ensemble
 from ..methods.hhl import HHL
 from ..methods.ssg import SSG
 from ..methods.translation import CycleGAN
 from ..methods.vpm import VPM
-from ..training.checkpoints import CheckpointError, load_tensors, save_tensors
+from ..training.checkpoints import CheckpointError, load_tensors, prefixed, save_tensors
 from ..training.fit import Method, Plan, fit
 from .experiments import Experiment
 from .records import Archive, pack_scores, peak_memory, provenance, scores_identity
@@ -102,6 +103,8 @@ def make_method(
         return HHL(*described)
     if e.method == "dec":
         return DEC(*described)
+    if e.method == "ensemble":
+        return Ensemble([make_method(member, preset, classes, seed, attributes) for member in e.members])
     if e.method == "ssg":
         return SSG(*described[:4], seed)
     if e.objective.images:
@@ -330,8 +333,10 @@ def run(
     if record := archive.read(identity):
         return record
     if before := first_step(experiment, preset):
-        first = run(before, preset, seed, f"first step of {name}", archive)["run"]
-        start, _ = load_tensors(archive.run_folder(first) / "weights.safetensors", run=first)
+        start = _kept(run(before, preset, seed, f"first step of {name}", archive), archive)
+    if experiment.members:
+        known = [run(member, preset, seed, f"member of {name}", archive) for member in experiment.members]
+        start = {k: t for n, r in enumerate(known) for k, t in prefixed(_kept(r, archive), str(n)).items()}
     made = made_for(experiment, preset, seed, archive)
     folder, began = archive.run_folder(identity), time.perf_counter()
     training, batches = train(experiment, preset, seed, identity, folder, progress, start, made)
@@ -347,6 +352,11 @@ def run(
     return record
 
 # %% ../../nbs/workbook/05_runs.ipynb #d7b57b1b
+def _kept(record, archive):
+    "The trained tensors of a run (`CheckpointError` if they are not here)."
+    return load_tensors(archive.run_folder(record["run"]) / "weights.safetensors", run=record["run"])[0]
+
+
 def _about(experiment, preset, training, batches):
     "What a record says besides its address: configuration, data, outcome, cost, provenance."
     data = dict(name=experiment.data, fingerprint=training_fingerprint(experiment, preset))
@@ -371,7 +381,7 @@ def _about(experiment, preset, training, batches):
         half=training.plan.half,
         resumed_at=training.resumed_at,
         peak_memory_mb=round(peak_memory()),
-        final={k: round(v, 5) for k, v in training.history[-1].items()},
+        final={k: round(v, 5) for line in training.history[-1:] for k, v in line.items()},
         finished=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         **provenance(),
     )

@@ -133,9 +133,9 @@ def first_step(experiment: Experiment, preset: Preset) -> Experiment | None:
 
 
 def builds_on(experiment: Experiment, preset: Preset) -> list:
-    "The runs that have to be there before an experiment: its first step, and the one that makes images for it."
+    "The runs that have to be there before an experiment: its first step, the one that makes images for it, its members."
     maker = experiment.generator if isinstance(experiment.generator, Experiment) else None
-    return [run for run in (first_step(experiment, preset), maker) if run]
+    return [run for run in (first_step(experiment, preset), maker, *experiment.members) if run]
 
 
 def trained_on(experiment: Experiment) -> tuple:
@@ -183,6 +183,8 @@ def total_steps(
     per_epoch: int,  # batches in a real epoch
 ) -> int:
     "Steps of a training: the preset's share of the documents' epochs."
+    if experiment.members:  # they have learnt
+        return 0
     epochs = experiment.schedule.epochs
     if not preset.steps_of(experiment.method):
         return round(epochs * per_epoch)
