@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['PUBLISHED', 'RatioHead', 'PartsHead', 'evenly', 'Selection', 'AttributeHeads', 'Reduction', 'LocalBranch',
-           'Bottleneck', 'Stripes', 'Embedding', 'Size']
+           'Bottleneck', 'Stripes', 'Branches', 'Embedding', 'Size']
 
 # %% ../../nbs/models/00_configuration.ipynb #51dbe7ab
 from typing import Literal
@@ -92,6 +92,23 @@ class Stripes(Configuration):
     kind: Literal["average", "max"] = "max"
 
 
+class Branches(Configuration):
+    "Branches on a shared trunk, each of which sees the person cut in its own way (002, line 119)."
+
+    grids: tuple[tuple[int, int], ...] = ((1, 1), (2, 1), (3, 1))  # rows and columns of parts, a branch each
+    dim: int = Field(256, ge=8)  # of each vector at width 64; scales with the width
+    apart: bool = False  # RP: rows go through a branch's layers one by one, so that none sees its neighbours
+    borders: Literal["even", "maxima"] = (
+        "even"  # maxima: ABP, between rows that hold as many of the channels' maxima (002, line 130)
+    )
+
+    @model_validator(mode="after")
+    def _some(self):
+        if not self.grids or any(not 1 <= side <= 8 for grid in self.grids for side in grid):
+            raise ValueError(f"grids = {self.grids}: expected rows and columns from 1 to 8, at least one pair of them")
+        return self
+
+
 class Embedding(Configuration):
     "A network from images to features."
 
@@ -120,6 +137,7 @@ class Embedding(Configuration):
     stripes: Stripes | None = None  # features of stripes side by side in the place of one (003, line 347)
     frozen_norms: bool = False  # the backbone's norms keep the statistics that they started with: IDE+ (003, line 499)
     bottleneck: bool | Bottleneck = False  # the identity classifier is linear, norm, linear (000, line 407)
+    branches: Branches | None = None  # several networks behind one trunk
     non_local: bool = False  # a non-local block after stages 2 and 3 (001, line 18)
 
 

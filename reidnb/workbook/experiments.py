@@ -37,7 +37,7 @@ class Batch(Configuration):
 class Experiment(Configuration):
     "One training, apart from its size and seed."
 
-    method: Literal["supervised", "vpm", "arn", "hhl", "ssg", "dec", "gan", "ensemble"] = "supervised"
+    method: Literal["supervised", "vpm", "arn", "hhl", "ssg", "dec", "mgn", "gan", "ensemble"] = "supervised"
     data: Literal[
         "market",
         "cuhk",
@@ -77,6 +77,8 @@ class Experiment(Configuration):
             raise ValueError("model.ratio and objective.ratio belong together: a ratio network, and how it is taught")
         if len({self.method == "vpm", self.model.parts is not None, self.objective.parts is not None}) > 1:
             raise ValueError('method = "vpm", model.parts and objective.parts belong together')
+        if (self.method == "mgn") != (self.model.branches is not None):
+            raise ValueError('method = "mgn" and model.branches belong together')
         if (self.model.attributes is None) != (self.objective.attributes is None):
             raise ValueError(
                 "model.attributes and objective.attributes belong together: heads, and how they are taught"
@@ -311,7 +313,9 @@ def _load(slug, root):
     experiments = resolve_runs(file.runs, where, lambda other: _read_file(other, root).runs)
     protocols = _resolve_protocols(file, where)
     cells = list(_cells(file, notes.body, where))
-    return Table(notes, file.family, named(file.runs), named(file.protocols), experiments, protocols, cells, file.reference)
+    return Table(
+        notes, file.family, named(file.runs), named(file.protocols), experiments, protocols, cells, file.reference
+    )
 
 
 def load_table(

@@ -204,7 +204,7 @@ def estimate_seconds(
     "How long some jobs may take, from the records of earlier runs."
     speeds: dict = {}
     for record in records:
-        if record.get("train_seconds") and not record.get("resumed_at"):
+        if record.get("train_seconds") and record["steps"] and not record.get("resumed_at"):
             speed = record["train_seconds"] / (record["steps"] * record["batch"])
             for like in (str(record["experiment"].get("model", {})), "any"):
                 speeds.setdefault(like, []).append(speed)

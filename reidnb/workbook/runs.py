@@ -40,6 +40,7 @@ from ..methods.dcgan import DCGAN
 from ..methods.dec import DEC
 from ..methods.ensemble import Ensemble
 from ..methods.hhl import HHL
+from ..methods.mgn import MGN
 from ..methods.ssg import SSG
 from ..methods.translation import CycleGAN
 from ..methods.vpm import VPM
@@ -105,6 +106,8 @@ def make_method(
         return DEC(*described)
     if e.method == "ensemble":
         return Ensemble([make_method(member, preset, classes, seed, attributes) for member in e.members])
+    if e.method == "mgn":
+        return MGN(*described)
     if e.method == "ssg":
         return SSG(*described[:4], seed)
     if e.objective.images:
