@@ -36,5 +36,9 @@ class Augmentation(Configuration):
     )
     jitter: float = Field(0, ge=0, le=1)  # probability of another brightness, contrast and saturation (002, line 53)
     affine: float = Field(0, ge=0, le=1)  # probability of a small rotation, shift, scale and shear (002, line 55)
+    background: float = Field(
+        0, ge=0, le=1
+    )  # probability of another background; wants the people's outlines (001, line 13)
+    background_of: Literal["others", "grey"] = "others"  # another image's of the batch, or none
     patch: float = Field(0, ge=0, le=1)  # probability of a patch of another image (002, line 57)
     paste: float = Field(0, ge=0, le=1)  # probability of RandomShift: cut, shrunk, pasted on grey (002, line 76)

@@ -73,10 +73,12 @@ class PKBatches(Dataset):
         attributes: pd.DataFrame | None = None,  # of people, from `attribute_table`; −1 for those it does not know
         names: np.ndarray | None = None,  # (N,) people from 0 in the place of the data's; −1 leaves an image out
         told: dict | None = None,  # name → (N, …) of each image, which a batch gets for its images
+        masks: ImageStore | None = None,  # outlines of the people, row by row
     ):
         if images % instances:
             raise DataError(f"batch of {images} images is no multiple of {instances} images a person")
         self.store, self.instances, self.identities, self.seed = store, instances, images // instances, seed
+        self.masks = masks
         people, self.camids = contiguous_labels(store.samples), store.samples["camid"].to_numpy(np.int64)
         people = people if names is None else names
         self.rows = np.flatnonzero(people >= 0)
@@ -105,12 +107,17 @@ class PKBatches(Dataset):
             )
         return self._known[1]
 
-    def __getitem__(self, step: int) -> dict:  # image (B, 3, H, W) uint8; label, camid, row (B,) int64; step int
+    def __getitem__(
+        self, step: int
+    ) -> dict:  # image (B, 3, H, W) uint8; label, camid, row (B,) int64; step int; mask (B, 1, H, W) and what was told
         batches = self._epoch(step // self.per_epoch)
         places = batches[step % self.per_epoch % len(batches)]
         rows = self.rows[places]
+        told = {name: of[rows] for name, of in self.told.items()}
+        if self.masks is not None:
+            told["mask"] = torch.from_numpy(self.masks[rows][..., :1]).permute(0, 3, 1, 2) / 255
         return dict(
-            **{name: of[rows] for name, of in self.told.items()},
+            **told,
             image=torch.from_numpy(self.store[rows]).permute(0, 3, 1, 2),
             label=torch.from_numpy(self.labels[places]),
             camid=torch.from_numpy(self.camids[rows]),

@@ -75,6 +75,6 @@ def mask_store(
     "Masks of the people on some images (`DataError` where the data brings none)."
     if "mask" not in store.samples:
         raise DataError(
-            f"{store.samples['domain'].iloc[0]}: no column 'mask' in its samples, and the masked identity loss needs the person's outline; drawn data brings masks, real data has to be segmented first (columns path and mask in a drawn.csv beside the images)"
+            f"{store.samples['domain'].iloc[0]}: no column 'mask' in its samples, and the person's outline is asked for; drawn data brings masks, real data has to be segmented first (columns path and mask in a drawn.csv beside the images)"
         )
     return ImageStore(store.samples.assign(path=store.samples["mask"]), store.size, folder, f"{fingerprint}-masks")

@@ -14,6 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from ..augmentation.background import change_background
 from ..augmentation.batch import augment, step_generator
 from ..augmentation.configuration import Augmentation
 from ..augmentation.contest import PatchPool
@@ -214,6 +215,8 @@ class Supervised(Pretrained):
         "The losses of a batch from `PKBatches`."
         generator, recipe = step_generator(self.seed, batch["step"]), self.augmentation
         image, labels, made = batch["image"], batch["label"], None
+        if recipe.background:
+            image = change_background(image, batch["mask"], recipe.background, generator, recipe.background_of)
         if "target" in batch:  # images that a network made: nobody, see `lsro_loss`
             made = torch.arange(len(image) + len(batch["target"]), device=image.device) >= len(image)
             image, labels = torch.cat([image, batch["target"]]), F.pad(labels, (0, len(batch["target"])), value=-1)

@@ -77,6 +77,8 @@ class Experiment(Configuration):
             raise ValueError("model.ratio and objective.ratio belong together: a ratio network, and how it is taught")
         if len({self.method == "vpm", self.model.parts is not None, self.objective.parts is not None}) > 1:
             raise ValueError('method = "vpm", model.parts and objective.parts belong together')
+        if self.augmentation.background and (self.method != "supervised" or self.generator or self.pseudo):
+            raise ValueError('augmentation.background: expected method = "supervised" on images as they were taken')
         if (self.method == "mgn") != (self.model.branches is not None):
             raise ValueError('method = "mgn" and model.branches belong together')
         if (self.model.attributes is None) != (self.objective.attributes is None):

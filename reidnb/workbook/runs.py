@@ -147,8 +147,12 @@ def prepared(
     pk, people = experiment.batch, None
     if experiment.model.attributes:
         people = people_attributes(experiment.data, preset)
+    masks = None
+    if experiment.augmentation.background and isinstance(images, ImageStore):
+        folder = str(Path(preset.store) / "images")
+        masks = mask_store(images, folder, data_fingerprint(experiment.data, preset))
     batches: PKBatches | WithTarget
-    batches = PKBatches(images, batch_images(experiment, preset), pk.instances, seed, pk.balanced, people)
+    batches = PKBatches(images, batch_images(experiment, preset), pk.instances, seed, pk.balanced, people, masks=masks)
     if experiment.method == "arn":
         batches = WithTarget(batches, _unnamed(experiment, preset), batch_images(experiment, preset))
     elif made is not None and not made.translates:
