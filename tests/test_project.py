@@ -122,6 +122,7 @@ def test_baseline_has_headroom_and_steady_seeds():
 
 def test_committed_results_are_those_of_the_records():
     from reidnb.workbook.book import results_files
+    from reidnb.workbook.documents import own_tables
     from reidnb.workbook.settings import load_preset
 
     nowhere = load_preset("mini").model_copy(update=dict(store="no store"))  # published records alone
@@ -130,6 +131,13 @@ def test_committed_results_are_those_of_the_records():
     assert set(made) == {path.name for path in folder.iterdir()}
     for name, text in made.items():
         assert (folder / name).read_text() == text, f"{name}: run reidnb publish --preset mini"
+    readme = (ROOT / "README.md").read_text(encoding="utf8")
+    for side, row in (("documented", "on the notes' numbers"), ("reproduced", "on ours")):
+        counted = re.search(rf"^\| {side} (\|.*)$", made["scoreboard.md"], re.M)
+        assert counted and f"| {row} {counted[1]}" in readme, "README.md: its scoreboard is another"
+    claims = made["findings.csv"].count("\n") - 1
+    assert set(re.findall(r"(\d+) claims", readme)) == {str(claims)}
+    assert f"and {len(own_tables())} of our own" in readme
 
 
 def test_wheel_holds_the_package_and_nothing_else(tmp_path):
