@@ -20,7 +20,7 @@ from ..configuration import ConfigurationError
 from ..evaluation.configuration import Protocol
 from ..files import write_json, write_text
 from .experiments import Experiment
-from .plan import Job, is_missing, merged_jobs
+from .plan import Job, is_missing, merged_jobs, without_weights
 from .records import Archive
 from .settings import Preset, project_root
 
@@ -77,13 +77,14 @@ for table in plan["tables"]:
 """
 
 # %% ../../nbs/workbook/10_batch.ipynb #27ec7107
-def _entry(job, archive):
+def _entry(job, archive, again):
     "What the workflow has to know of a job; None when nothing is missing."
-    if not is_missing(job, archive):
+    if not is_missing(job, archive) and job.run not in again:
         return None
     folder = archive.run_folder(job.run)
     untested = [scores for _, scores in job.protocols if archive.read(scores) is None]
-    train = archive.read(job.run) is None or bool(untested and not (folder / "weights.safetensors").exists())
+    unkept = not (folder / "weights.safetensors").exists()
+    train = archive.read(job.run) is None or unkept and bool(untested or job.run in again)
     here = lambda name: str(archive.local / f"{name}.json")
     return dict(
         run=job.run,
@@ -117,7 +118,9 @@ def workflow_plan(
 ) -> dict:
     "The content of plan.json: jobs, tables and targets."
     archive = Archive(preset, published=published)
-    entries = [e for job in merged_jobs([j for p in planned for j in p.jobs]) if (e := _entry(job, archive))]
+    jobs = merged_jobs([j for p in planned for j in p.jobs])
+    again = without_weights(jobs, {job.run for job in jobs if is_missing(job, archive)}, archive)
+    entries = [e for job in jobs if (e := _entry(job, archive, again))]
     _link(entries, archive)
     made = {path for e in entries for path in [*e["scores"], *([e["record"]] if e["train"] else [])]}
     folder = Path(preset.store) / "tables" / preset.name

@@ -18,7 +18,7 @@ from tqdm.auto import tqdm
 
 from ..data.drawn import drawn_root, is_drawn
 from .experiments import Table
-from .plan import estimate_seconds, human_time, is_missing, job_images, plan_table
+from .plan import estimate_seconds, human_time, is_missing, job_images, plan_table, without_weights
 from .records import Archive
 from .settings import Preset
 from ..data.views import STRETCHED
@@ -32,6 +32,8 @@ def _work(job, preset, published, reports):
     from reidnb.workbook.runs import run_and_score
 
     archive = Archive(preset, published=published)
+    if archive.read(job.run) and not (archive.run_folder(job.run) / "weights.safetensors").exists():
+        archive = Archive(preset, published=False)  # it is wanted for its weights
     tell = lambda images: reports.put(images)
     protocols = [protocol for protocol, _ in job.protocols]
     try:
@@ -155,9 +157,12 @@ def regenerate(
     "Run whatever a table lacks, first steps before the runs that start from them."
     archive = Archive(preset, published=published)
     jobs = plan_table(table, preset, seeds, rows)
-    missing = [job for job in jobs if is_missing(job, archive)]
+    wanted = {job.run for job in jobs if is_missing(job, archive)}
+    again = without_weights(jobs, wanted, archive)
+    missing = [job for job in jobs if job.run in wanted | again]
     say(
-        f"{table.notes.slug} at {preset.name}: {len(jobs)} runs, {len(jobs) - len(missing)} with records, {len(missing)} to run"
+        f"{table.notes.slug} at {preset.name}: {len(jobs)} runs, {len(jobs) - len(wanted)} with records, {len(wanted)} to run"
+        + (f", and {len(again)} again that these start from, whose weights are not here" if again else "")
     )
     if not missing:
         return {}
