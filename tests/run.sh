@@ -23,7 +23,7 @@ mypy
 
 step "every cell of every notebook, at smoke"
 nbdev-test --n-workers 2
-for report in reports/*.ipynb; do nbdev-test "$report"; done
+printf '%s\n' reports/*.ipynb | xargs -P 2 -n 1 nbdev-test
 
 step "tests"
 python -m pytest -n 2
