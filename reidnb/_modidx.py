@@ -51,6 +51,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                       'reidnb.configuration.ConfigurationError': ( 'configuration.html#configurationerror',
                                                                                    'reidnb/configuration.py'),
                                       'reidnb.configuration._complaint': ('configuration.html#_complaint', 'reidnb/configuration.py'),
+                                      'reidnb.configuration._defaults': ('configuration.html#_defaults', 'reidnb/configuration.py'),
                                       'reidnb.configuration._said': ('configuration.html#_said', 'reidnb/configuration.py'),
                                       'reidnb.configuration.described': ('configuration.html#described', 'reidnb/configuration.py'),
                                       'reidnb.configuration.identity': ('configuration.html#identity', 'reidnb/configuration.py'),

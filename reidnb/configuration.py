@@ -9,6 +9,7 @@ __all__ = ['Configuration', 'ConfigurationError', 'nearest', 'validated', 'descr
 import difflib
 import hashlib
 import json
+from functools import lru_cache
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
@@ -59,14 +60,18 @@ def validated(
         raise ConfigurationError(f"{where}: {_complaint(error, model)}") from None
 
 # %% ../nbs/00_configuration.ipynb #e877cca9
+@lru_cache(None)
+def _defaults(model):  # pydantic copies them at each asking
+    return {name: field.get_default(call_default_factory=True) for name, field in model.model_fields.items()}
+
+
 def described(configuration: BaseModel) -> dict:
     "What a description says beyond its defaults; a `kind` is always said."
     said: dict = {}
-    for name, field in type(configuration).model_fields.items():
+    for name, default in _defaults(type(configuration)).items():
         value = getattr(configuration, name)
-        if name != "kind" and value == field.get_default(call_default_factory=True):
-            continue
-        said[name] = _said(value)
+        if name == "kind" or value != default:
+            said[name] = _said(value)
     return said
 
 

@@ -289,6 +289,7 @@ def table_slugs(
     return [slug for slug in (*documented_tables(root), *own_tables(root)) if slug in planned]
 
 
+@lru_cache(None)
 def _read_file(slug, root):
     path = root / "data" / "experiments" / f"{slug}.toml"
     if not path.is_file():
@@ -307,7 +308,7 @@ def _resolve_protocols(file, where):
     return {name: validated(Protocol, raw, f"{where} [protocols.{name}]") for name, raw in plain.items()}
 
 # %% ../../nbs/workbook/02_experiments.ipynb #3287694b
-@lru_cache(64)
+@lru_cache(None)
 def _load(slug, root):
     file, where = _read_file(slug, root), f"{slug}.toml"
     notes = documented_table(slug, root)
