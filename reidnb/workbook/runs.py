@@ -25,11 +25,9 @@ from ..data.targets import WithTarget
 from ..data.unions import UnionBatches
 from ..data.unnamed import ImageBatches, mask_store
 from ..data.samples import DataError
-from ..evaluation.clusters import cluster_measures
 from ..evaluation.configuration import Protocol
 from ..evaluation.intervals import bootstrap_interval
 from ..evaluation.protocols import embed, evaluate
-from ..evaluation.pseudo_labels import pseudo_labels
 from ..evaluation.ranking import Scores
 from ..files import write_json
 from ..losses.configuration import CameraStyle, Dreams, Translation
@@ -185,6 +183,9 @@ def _pictures(experiment, preset, seed):
 
 def _with_groups(experiment, preset, seed, start, images):
     "A method that is taught the groups which the run before sees, and its batches."
+    from reidnb.evaluation.clusters import cluster_measures  # scikit-learn takes a second or two to load
+    from reidnb.evaluation.pseudo_labels import pseudo_labels
+
     pk, asked, device = experiment.batch, experiment.pseudo, choose_device(preset)
     unnamed = (images.samples["domain"] == experiment.target).to_numpy()
     people = contiguous_labels(images.samples)  # of the target only to say how good the groups are
