@@ -43,7 +43,7 @@ class Home:
 
     def start(self, *words: str) -> subprocess.Popen:
         "Start `reidnb` with these words."
-        code = "import sys; from reidnb.workbook.command_line import main; sys.exit(main())"
+        code = "import sys; from reidnb.cli import main; sys.exit(main())"
         return subprocess.Popen(
             [sys.executable, "-c", code, *words],
             env=self.environment,

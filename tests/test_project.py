@@ -20,7 +20,7 @@ def test_notebooks_carry_no_outputs(path):
 
 
 def test_table_notebooks_take_the_parameters_that_are_checked():
-    from reidnb.workbook.notebooks import TableParameters, declared_parameters
+    from reidnb.book.notebooks import TableParameters, declared_parameters
 
     for path in (ROOT / "nbs" / "tables").glob("*.ipynb"):
         assert list(declared_parameters(path)) == list(TableParameters.model_fields)
@@ -60,10 +60,10 @@ def test_rooms_import_only_from_their_left():
 
 
 def test_published_records_serve_a_fresh_clone():
-    from reidnb.workbook.experiments import load_table, table_slugs
-    from reidnb.workbook.plan import is_missing, plan_table
-    from reidnb.workbook.records import Archive
-    from reidnb.workbook.settings import load_preset
+    from reidnb.catalogue.experiments import load_table, table_slugs
+    from reidnb.runs.plan import is_missing, plan_table
+    from reidnb.runs.records import Archive
+    from reidnb.runs.presets import load_preset
 
     mini = load_preset("mini")
     archive = Archive(mini)
@@ -83,8 +83,8 @@ def test_published_records_serve_a_fresh_clone():
 
 
 def test_plan_covers_every_number_of_the_notes():
-    from reidnb.workbook.documents import documented_tables, plain_text
-    from reidnb.workbook.experiments import load_table
+    from reidnb.catalogue.documents import documented_tables, plain_text
+    from reidnb.catalogue.experiments import load_table
 
     numbers, names = re.compile(r"(?<![\w.])-?\d+(?:\.\d+)?"), ("id", "tricks", "input size", "remark")
     assert len(documented_tables()) == 40 and sum(len(t.body) for t in documented_tables().values()) == 279
@@ -105,15 +105,15 @@ def test_plan_covers_every_number_of_the_notes():
 
 
 def test_tables_are_listed_without_torch():
-    code = "import sys; from reidnb.workbook.command_line import main; main(['tables']); assert 'torch' not in sys.modules and 'numba' not in sys.modules"
+    code = "import sys; from reidnb.cli import main; main(['tables']); assert 'torch' not in sys.modules and 'numba' not in sys.modules"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT)
     assert done.returncode == 0 and "40 tables, 279 rows" in done.stdout, done.stderr
 
 
 def test_baseline_has_headroom_and_steady_seeds():
-    from reidnb.workbook.experiments import load_table
-    from reidnb.workbook.settings import load_preset
-    from reidnb.workbook.cells import table_frame
+    from reidnb.catalogue.experiments import load_table
+    from reidnb.runs.presets import load_preset
+    from reidnb.results.cells import table_frame
 
     frame = table_frame(load_table("market-backbones"), load_preset("mini"), (0, 1, 2), ["r50-01"])
     baseline = frame.set_index("metric").loc["mAP"]
@@ -121,9 +121,9 @@ def test_baseline_has_headroom_and_steady_seeds():
 
 
 def test_committed_results_are_those_of_the_records():
-    from reidnb.workbook.book import results_files
-    from reidnb.workbook.documents import own_tables
-    from reidnb.workbook.settings import load_preset
+    from reidnb.book.pages import results_files
+    from reidnb.catalogue.documents import own_tables
+    from reidnb.runs.presets import load_preset
 
     nowhere = load_preset("mini").model_copy(update=dict(store="no store"))  # published records alone
     folder = ROOT / "reports" / "results" / "mini"
@@ -148,8 +148,8 @@ def test_wheel_holds_the_package_and_nothing_else(tmp_path):
         names = wheel.namelist()
         wheel.extractall(tmp_path / "installed")
     tops = {name.split("/")[0].split("-")[0] for name in names}
-    assert tops == {"reidnb"} and "reidnb/workbook/command_line.py" in names
-    probe = "import reidnb, reidnb.workbook.command_line as c; print(reidnb.__file__); c.parser()"
+    assert tops == {"reidnb"} and "reidnb/cli.py" in names
+    probe = "import reidnb, reidnb.cli as c; print(reidnb.__file__); c.parser()"
     run = [sys.executable, "-c", probe]
     shown = subprocess.run(
         run, cwd=tmp_path / "installed", capture_output=True, text=True, env={"PYTHONPATH": str(tmp_path / "installed")}

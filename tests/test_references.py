@@ -9,11 +9,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from reidnb.data.drawn import DRAWN, EDITION, Scale, draw_data
+from reidnb.synthetic.drawn import DRAWN, EDITION, Scale, draw_data
 from reidnb.data.samples import DataError
 from reidnb.evaluation.ranking import distance_block, rank_distances, rank_scores
 from reidnb.evaluation.reranking import rerank, rerank_distances, rerank_top
-from reidnb.workbook.command_line import main
+from reidnb.cli import main
 
 HERE = Path(__file__).parent
 

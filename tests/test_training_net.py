@@ -14,17 +14,17 @@ STEPS = 2
 
 def prepare(experiment, preset, seed, archive):
     "The method and its batches before the first step, on runs of two steps where it builds on others."
-    from reidnb.workbook.runs import _kept, made_for, prepared, run
+    from reidnb.runs.execute import _kept, generated_images_for, prepared, run
     from reidnb.training.checkpoints import prefixed
-    from reidnb.workbook.sources import first_step
+    from reidnb.runs.datasets import start_run
 
     start = None
-    if before := first_step(experiment, preset):
+    if before := start_run(experiment, preset):
         start = _kept(run(before, preset, seed, archive=archive), archive)
     if experiment.members:
         known = [run(member, preset, seed, archive=archive) for member in experiment.members]
         start = {k: t for n, r in enumerate(known) for k, t in prefixed(_kept(r, archive), str(n)).items()}
-    return prepared(experiment, preset, seed, start, made_for(experiment, preset, seed, archive))
+    return prepared(experiment, preset, seed, start, generated_images_for(experiment, preset, seed, archive))
 
 
 def rounded(value: float) -> float:
@@ -35,7 +35,7 @@ def measure(experiment, preset, archive, seed: int = 0) -> dict:
     "Sums of the initial weights, and the losses of each step from the largest to the smallest."
     from reidnb.data.batches import loader
     from reidnb.training.fit import Plan, fit
-    from reidnb.workbook.runs import make_deterministic
+    from reidnb.runs.execute import make_deterministic
 
     make_deterministic(1)
     method, batches = prepare(experiment, preset, seed, archive)
@@ -61,14 +61,14 @@ def measure(experiment, preset, archive, seed: int = 0) -> dict:
 
 
 def net_preset(store: Path):
-    from reidnb.workbook.settings import load_preset
+    from reidnb.runs.presets import load_preset
 
     changed = dict(store=str(store), steps=STEPS, gan_steps=STEPS, vpm_steps=STEPS, device="cpu")
     return load_preset("smoke").model_copy(update=changed)
 
 
 def experiment_named(key: str):
-    from reidnb.workbook.experiments import load_table
+    from reidnb.catalogue.experiments import load_table
 
     slug, run = key.split("/")
     return load_table(slug).experiments[run]
@@ -84,7 +84,7 @@ def preset(tmp_path_factory):
 
 @pytest.mark.parametrize("key", ENTRIES)
 def test_training_computes_what_it_computed(key, preset):
-    from reidnb.workbook.records import Archive
+    from reidnb.runs.records import Archive
 
     experiment, held = experiment_named(key), ENTRIES[key]
     found = measure(experiment, preset, Archive(preset, published=False))
@@ -100,7 +100,7 @@ def test_training_computes_what_it_computed(key, preset):
 
 def test_the_net_has_every_kind():
     "Each key, kind and choice that any table's experiments use is in some entry."
-    from reidnb.workbook.experiments import load_table, table_slugs
+    from reidnb.catalogue.experiments import load_table, table_slugs
 
     used = {choice for slug in table_slugs() for e in load_table(slug).experiments.values() for choice in choices(e)}
     assert used == {choice for key in ENTRIES for choice in choices(experiment_named(key))}
@@ -108,7 +108,7 @@ def test_the_net_has_every_kind():
 
 def choices(experiment) -> set:
     "Dotted keys of an experiment's description, with their values where these are words or switches."
-    from reidnb.configuration import described
+    from reidnb.core.configuration import describe
 
     runs = ("start", "pretrain", "generator", "members")
     flat = set()
@@ -120,13 +120,13 @@ def choices(experiment) -> set:
             else:
                 flat.add(f"{prefix}{key}" + (f"={inner}" if isinstance(inner, (str, bool)) else ""))
 
-    walk(described(experiment), "")
+    walk(describe(experiment), "")
     return flat
 
 
 def cover() -> list:
     "A small set of experiments that has every choice, the richest first."
-    from reidnb.workbook.experiments import load_table, table_slugs
+    from reidnb.catalogue.experiments import load_table, table_slugs
 
     tables = {slug: load_table(slug) for slug in table_slugs()}
     named = {f"{slug}/{run}": choices(e) for slug, table in tables.items() for run, e in table.experiments.items()}
@@ -139,7 +139,7 @@ def cover() -> list:
 
 
 def write(store: Path):
-    from reidnb.workbook.records import Archive
+    from reidnb.runs.records import Archive
 
     preset = net_preset(store)
     keys = list(ENTRIES) or cover()

@@ -13,8 +13,8 @@ from torch.utils.data import DataLoader, Dataset
 
 from .attributes import attribute_sizes
 from .images import ImageStore
-from .made import MadeImages
-from .pedestrians import named_rng
+from .generated import GeneratedImages
+from ..synthetic.pedestrians import named_rng
 from .samples import DataError
 
 # %% ../../nbs/data/07_batches.ipynb #ae637aa9
@@ -65,7 +65,7 @@ class PKBatches(Dataset):
 
     def __init__(
         self,
-        store: ImageStore | MadeImages,  # decoded training images, or translations of them
+        store: ImageStore | GeneratedImages,  # decoded training images, or translations of them
         images: int,  # images a batch, P*K
         instances: int,  # K, images of one person
         seed: int,  # of the run

@@ -15,10 +15,10 @@ import numpy as np
 import pandas as pd
 from PIL import Image
 
-from ..configuration import identity
+from ..core.configuration import identity
 from .samples import DataError
 from .views import STRETCHED, View, fit_image
-from ..files import write_atomically
+from ..core.files import write_atomically
 
 # %% ../../nbs/data/06_images.ipynb #e03f66da
 def decode(

@@ -14,7 +14,7 @@ import numpy as np
 from PIL import Image
 from pydantic import Field, model_validator
 
-from ..configuration import Configuration
+from ..core.configuration import Configuration
 
 # %% ../../nbs/data/08_views.ipynb #00444be3
 class Cut(Configuration):

@@ -11,7 +11,7 @@ from sklearn.cluster import DBSCAN, HDBSCAN, KMeans
 from sklearn.metrics import adjusted_rand_score, normalized_mutual_info_score
 from sklearn.neighbors import NearestNeighbors
 
-from ..configuration import ConfigurationError
+from ..core.configuration import ConfigurationError
 
 # %% ../../nbs/evaluation/10_clusters.ipynb #6dceb502
 def k_distances(

@@ -10,7 +10,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from ..configuration import Configuration
+from ..core.configuration import Configuration
 from ..data.views import STRETCHED, View
 from .dimensions import Dimensions
 from ..models.configuration import Stripes
@@ -24,7 +24,7 @@ class Protocol(Configuration):
     view: View = STRETCHED  # how images are cut and fitted
     mask: bool = False  # the network is told which part of a padded frame is image (000, line 55)
     scale: tuple[float, float] = (1.0, 1.0)  # height and width of the input against the run's
-    taps: tuple[float, float] | None = (
+    dilation: tuple[float, float] | None = (
         None  # spacing of the taps of all convolutions in y and x, set by hand (000, line 265)
     )
     task: Literal["retrieval", "ratio", "attributes", "autoencoder", "change"] = (

@@ -11,7 +11,7 @@ from typing import Literal
 import numpy as np
 from pydantic import Field
 
-from ..configuration import Configuration
+from ..core.configuration import Configuration
 from ..models.configuration import evenly
 
 # %% ../../nbs/evaluation/07_dimensions.ipynb #b2778876

@@ -15,13 +15,13 @@ import pandas as pd
 import torch
 
 from ..augmentation.batch import normalise, shift, step_generator
-from ..configuration import ConfigurationError
+from ..core.configuration import ConfigurationError
 from ..data.images import ImageStore
-from ..data.made import Altered, MadeImages
+from ..data.generated import TransformedImages, GeneratedImages
 from .measures import AttributeScores, AutoencoderScores, ChangeScores, Measured, RatioScores
 from .configuration import Protocol
 from .dimensions import reduce_dimensions
-from .norms import adapt_norms
+from .batch_norm import adapt_norms
 from ..models.configuration import Stripes
 from .ranking import Scores, distance_block, rank_distances, rank_scores
 from .reranking import rerank
@@ -35,7 +35,7 @@ def embed(
     device: str = "cpu",
     batch: int = 256,  # images at a time
     progress=None,  # called with the number of images embedded since the last call
-    taps: tuple | None = None,  # (y, x) spacing of the taps of all convolutions
+    dilation: tuple | None = None,  # (y, x) spacing of the taps of all convolutions
     mask: bool = False,  # tell the network where the image stands in its frame
     iterations: int | None = None,  # how often a ratio network looks
     stretch: bool = False,  # tell an affine network by how much each image was stretched
@@ -52,7 +52,7 @@ def embed(
             order[some] = sum(map(len, parts)) + np.arange(len(some))
             images = torch.from_numpy(store[rows[some]]).permute(0, 3, 1, 2).to(device)[:, :, :height]
             told: dict = {"visible": torch.from_numpy(store.visible(rows[some])).to(device)} if mask else {}
-            told |= {"taps": torch.tensor(taps, device=device).expand(len(images), 2)} if taps else {}
+            told |= {"dilation": torch.tensor(dilation, device=device).expand(len(images), 2)} if dilation else {}
             told |= {"iterations": iterations} if iterations else {}
             told |= {"stripes": stripes} if stripes else {}
             if stretch:
@@ -120,7 +120,7 @@ def retrieve(
     "Embed queries and gallery (`ConfigurationError` where re-ranking is asked of a model with distances of its own)."
     query, gallery = tested_rows(store)
     told = dict[str, Any](
-        taps=protocol.taps, mask=protocol.mask, iterations=protocol.iterations, stretch=protocol.stretch
+        dilation=protocol.dilation, mask=protocol.mask, iterations=protocol.iterations, stretch=protocol.stretch
     ) | (dict(stripes=protocol.stripes) if protocol.stripes else {})
     if protocol.norms == "data":
         adapt_norms(model, store, gallery, device)
@@ -143,7 +143,7 @@ def evaluate(
     device: str = "cpu",
     progress=None,
     attributes: pd.DataFrame | None = None,  # of people, from `attribute_table`, for the task of that name
-    styles: MadeImages | None = None,  # (N, K, H, W, 3) of the store's images, for changes of style
+    styles: GeneratedImages | None = None,  # (N, K, H, W, 3) of the store's images, for changes of style
 ) -> Scores | Measured:
     "Test a model."
     s = store.samples
@@ -169,7 +169,7 @@ def change_scores(
     change: str,  # crop, flip or style
     device: str = "cpu",
     progress=None,
-    styles: MadeImages | None = None,  # (N, K, H, W, 3) by camera, for style
+    styles: GeneratedImages | None = None,  # (N, K, H, W, 3) by camera, for style
 ) -> ChangeScores:
     "How far features move (`ConfigurationError` for styles without a run that makes them)."
     rows = np.arange(len(store))
@@ -178,7 +178,7 @@ def change_scores(
         if styles is None:
             raise ConfigurationError("change = style: expected a run with a generator of camera styles")
         came = np.unique(store.samples["camid"], return_inverse=True)[1]
-        one = lambda k: Altered(styles, lambda images: images[:, k])
+        one = lambda k: TransformedImages(styles, lambda images: images[:, k])
         after = [embed(model, one(k), rows, device) for k in range(styles.shape[1])]
         other = np.arange(styles.shape[1]) != came[:, None]  # its own camera is no change
         return ChangeScores.of(before, np.stack(after, 1)[other].reshape(len(rows), -1, before.shape[1]))
@@ -186,7 +186,7 @@ def change_scores(
     crop = lambda images: (
         shift(torch.from_numpy(images).permute(0, 3, 1, 2), pad, generator).permute(0, 2, 3, 1).numpy()
     )
-    changed = Altered(store, crop if change == "crop" else lambda images: images[:, :, ::-1].copy())
+    changed = TransformedImages(store, crop if change == "crop" else lambda images: images[:, :, ::-1].copy())
     return ChangeScores.of(before, embed(model, changed, rows, device))
 
 # %% ../../nbs/evaluation/03_protocols.ipynb #064d9a5d

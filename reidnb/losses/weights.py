@@ -15,12 +15,12 @@ class WeightedSum(nn.Module):
 
     def __init__(
         self,
-        *turns: dict,  # name -> w; several where losses come in turns, each whole by itself
+        *phases: dict,  # name -> w; several where losses come in turns, each whole by itself
         learned: bool = False,  # learn a log variance per loss
     ):
         super().__init__()
-        self.turns = [list(weights) for weights in turns]
-        self.weights = weights = {name: w for turn in turns for name, w in turn.items()}
+        self.phases = [list(weights) for weights in phases]
+        self.weights = weights = {name: w for phase in phases for name, w in phase.items()}
         self.log_variance = (
             nn.ParameterDict({name: nn.Parameter(torch.zeros(())) for name in weights}) if learned else None
         )
@@ -32,11 +32,11 @@ class WeightedSum(nn.Module):
         return {name: w * float(self.log_variance[name].detach().neg().exp()) for name, w in self.weights.items()}
 
     def forward(self, losses: dict) -> torch.Tensor:  # name -> scalar, to a scalar
-        turn = next((names for names in self.turns if set(names) == set(losses)), None)
-        if turn is None:
-            raise ValueError(f"losses {sorted(losses)}, expected {' or '.join(str(sorted(t)) for t in self.turns)}")
-        weighed = {name: self.weights[name] * losses[name] for name in turn}
+        phase = next((names for names in self.phases if set(names) == set(losses)), None)
+        if phase is None:
+            raise ValueError(f"losses {sorted(losses)}, expected {' or '.join(str(sorted(t)) for t in self.phases)}")
+        weighed = {name: self.weights[name] * losses[name] for name in phase}
         if self.log_variance is None:
             return torch.stack(list(weighed.values())).sum()
-        scales = {name: self.log_variance[name] for name in turn}
+        scales = {name: self.log_variance[name] for name in phase}
         return torch.stack([weighed[name] * s.neg().exp() + s for name, s in scales.items()]).sum()

@@ -11,9 +11,9 @@ from torch import nn
 
 from ..augmentation.batch import augment, step_generator
 from ..augmentation.configuration import Augmentation
-from ..configuration import ConfigurationError
+from ..core.configuration import ConfigurationError
 from ..losses.configuration import Objective
-from ..losses.shared import contrastive_loss, difference_loss
+from ..losses.arn import contrastive_loss, difference_loss
 from ..losses.weights import WeightedSum
 from .supervised import Classifier, Pretrained
 from ..models.configuration import Embedding, Size
@@ -58,7 +58,7 @@ class ARN(Pretrained):
             weights |= dict(identity=objective.identity.weight, ctrs=self.asked.ctrs)
         if self.asked.private:
             weights |= dict(diff=self.asked.diff)
-        self.sum = WeightedSum(weights, learned=objective.weights == "learned")
+        self.weighted_sum = WeightedSum(weights, learned=objective.weights == "learned")
 
     def relative_rates(self) -> dict:
         "The notes' proportions (003, line 41)."
@@ -72,7 +72,7 @@ class ARN(Pretrained):
         return self
 
     def losses(self, batch: dict) -> dict:  # name -> scalar
-        "The losses of a batch from `WithTarget`."
+        "The losses of a batch from `SourceTargetBatches`."
         late = batch.get("epoch", self.asked.alone) >= self.asked.alone or not self.asked.backbone_rate
         for name, part in self.named_children():
             if name not in ("net", "sum"):
@@ -96,9 +96,9 @@ class ARN(Pretrained):
         self,
         images: torch.Tensor,  # (B, 3, H, W) normalised
         visible=None,  # (B, 1, H, W) what is to be seen
-        taps=None,  # (B, 2) how far taps are apart
+        dilation=None,  # (B, 2) how far taps are apart
         iterations: int | None = None,  # not used: there is no ratio network
         stretch=None,  # not used: kernels do not follow a stretch
     ) -> torch.Tensor:  # (B, D)
         "The shared vector."
-        return self.encoders["common"](self.net.feature_map(images, visible, taps))
+        return self.encoders["common"](self.net.feature_map(images, visible, dilation))

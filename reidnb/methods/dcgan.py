@@ -11,42 +11,42 @@ import torch.nn.functional as F
 
 from ..augmentation.batch import flip, step_generator
 from ..losses.weights import WeightedSum
-from ..models.translators import Critic, Dreamer, to_bytes, to_signed
+from ..models.generators import Discriminator, NoiseGenerator, to_bytes, to_signed
 from ..training.fit import Method
 
 # %% ../../nbs/methods/07_dcgan.ipynb #8c58d8e6
 class DCGAN(Method):
-    "A dreamer and its critic."
+    "A generator_net and its discriminator."
 
-    turns = ("critic", "dreamer")
+    phases = ("discriminator", "generator_net")
 
     def __init__(
         self,
-        town: str,  # its name in a batch
+        domain: str,  # its name in a batch
         width: int,  # channels of the critic's first convolution and of the dreamer's last
         seed: int = 0,  # of the run
         image: tuple = (64, 32),  # (height, width) in pixels
     ):
         super().__init__()
         torch.manual_seed(seed)
-        self.town, self.seed = town, seed
-        self.dreamer, self.critic = Dreamer(width, image), Critic(width)
-        self.sum = WeightedSum(dict(critic=1.0), dict(fool=1.0))
+        self.domain, self.seed = domain, seed
+        self.generator_net, self.discriminator = NoiseGenerator(width, image), Discriminator(width)
+        self.weighted_sum = WeightedSum(dict(discriminator=1.0), dict(fool=1.0))
 
     def losses(self, batch: dict) -> dict:  # name -> scalar
-        "The losses of whoever has its turn, on a batch from `ImageBatches`."
-        turn, generator = batch["turn"], step_generator(self.seed, batch["step"])
+        "The losses of whoever has its phase, on a batch from `ImageBatches`."
+        phase, generator = batch["phase"], step_generator(self.seed, batch["step"])
         for name, part in self.named_children():
-            part.requires_grad_(name == turn)
-        x = to_signed(flip(batch[self.town], 0.5, generator))
-        made = self.dreamer(torch.randn(len(x), Dreamer.noise, generator=generator).to(x))
-        logits = self.critic(made if turn == "dreamer" else made.detach()).mean((1, 2, 3))
-        if turn == "dreamer":
+            part.requires_grad_(name == phase)
+        x = to_signed(flip(batch[self.domain], 0.5, generator))
+        made = self.generator_net(torch.randn(len(x), NoiseGenerator.noise, generator=generator).to(x))
+        logits = self.discriminator(made if phase == "generator_net" else made.detach()).mean((1, 2, 3))
+        if phase == "generator_net":
             return dict(fool=F.softplus(-logits).mean())
-        return dict(critic=F.softplus(logits).mean() + F.softplus(-self.critic(x).mean((1, 2, 3))).mean())
+        return dict(discriminator=F.softplus(logits).mean() + F.softplus(-self.discriminator(x).mean((1, 2, 3))).mean())
 
     @torch.inference_mode()
-    def dream(
+    def generate(
         self,
         count: int,  # images
         generator: torch.Generator,  # of the noise, on the CPU
@@ -54,4 +54,4 @@ class DCGAN(Method):
         "Images of nobody."
         self.eval()
         device = next(self.parameters()).device
-        return to_bytes(self.dreamer(torch.randn(count, Dreamer.noise, generator=generator).to(device)))
+        return to_bytes(self.generator_net(torch.randn(count, NoiseGenerator.noise, generator=generator).to(device)))

@@ -12,7 +12,7 @@ from torch import nn
 
 from ..augmentation.batch import augment, step_generator
 from ..augmentation.configuration import Augmentation
-from ..configuration import ConfigurationError
+from ..core.configuration import ConfigurationError
 from ..losses.configuration import Objective
 from ..losses.soft_clusters import sharpened, soft_assignment, soft_cluster_loss
 from ..losses.weights import WeightedSum
@@ -44,7 +44,7 @@ class DEC(Pretrained):
             seed,
         )
         self.centres = nn.Parameter(torch.zeros(clusters, self.net.dim))
-        self.sum = WeightedSum({"clusters": self.asked.weight}, learned=objective.weights == "learned")
+        self.weighted_sum = WeightedSum({"clusters": self.asked.weight}, learned=objective.weights == "learned")
 
     def train(self, mode: bool = True):
         "Norms keep their statistics; what they multiply and add still learns."
@@ -52,7 +52,7 @@ class DEC(Pretrained):
         self.net.eval()
         return self
 
-    def know(self, views: np.ndarray, groups: np.ndarray) -> dict:  # (N, 1, D), (N, 1)
+    def initialise_from_clusters(self, views: np.ndarray, groups: np.ndarray) -> dict:  # (N, 1, D), (N, 1)
         "Centres of the groups, and what all images' assignment should become."
         features = torch.from_numpy(views[:, 0])
         centres = [features[groups[:, 0] == k].mean(0) for k in range(len(self.centres))]
@@ -62,8 +62,8 @@ class DEC(Pretrained):
     def losses(self, batch: dict) -> dict:  # name -> scalar
         "The divergence of a batch from `PKBatches` that was told the target."
         images = augment(batch["image"], self.augmentation, step_generator(self.seed, batch["step"]))
-        believed = soft_assignment(self.embed(images).float(), self.centres, self.asked.freedom)
-        return {"clusters": soft_cluster_loss(believed, batch["target"])}
+        dilation_from_ratio = soft_assignment(self.embed(images).float(), self.centres, self.asked.freedom)
+        return {"clusters": soft_cluster_loss(dilation_from_ratio, batch["target"])}
 
     def embed(self, images: torch.Tensor) -> torch.Tensor:  # (B, 3, H, W) normalised → (B, D)
         "The vector behind the neck."

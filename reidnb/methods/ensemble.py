@@ -33,7 +33,9 @@ class Ensemble(Method):
         "Take over the members' tensors, each behind its number."
         for k, member in enumerate(self.members):
             start = f"{k}."
-            member.load_tested({name.removeprefix(start): t for name, t in trained.items() if name.startswith(start)})
+            member.load_inference_state(
+                {name.removeprefix(start): t for name, t in trained.items() if name.startswith(start)}
+            )
 
     def embed(self, images: torch.Tensor) -> torch.Tensor:  # (B, 3, H, W) normalised → (B, sum of D)
         "Unit vectors of all members, of unit length together."

@@ -11,9 +11,9 @@ from torch import nn
 
 from ..augmentation.batch import augment, step_generator
 from ..augmentation.configuration import Augmentation
-from ..configuration import ConfigurationError
+from ..core.configuration import ConfigurationError
 from ..losses.configuration import Objective
-from ..losses.union import union_loss
+from ..losses.hhl_triplets import hhl_triplet_loss
 from ..losses.weights import WeightedSum
 from .supervised import Classifier, Pretrained, identity_branch
 from ..models.configuration import Bottleneck, Embedding, Size
@@ -21,7 +21,7 @@ from ..models.embedding import EmbeddingNet
 
 # %% ../../nbs/methods/08_hhl.ipynb #db392a4f
 class HHL(Pretrained):
-    "A classifier of the source, and triplets over both towns."
+    "A classifier of the source, and triplets over both domains."
 
     def __init__(
         self,
@@ -50,14 +50,14 @@ class HHL(Pretrained):
         self.head = nn.Linear(hidden, max(8, self.asked.dim * size.width // 64)) if self.asked.of != "none" else None
         weights = dict(identity=objective.identity.weight)
         weights |= {"union": self.asked.weight} if self.head is not None else {}
-        self.sum = WeightedSum(weights, learned=objective.weights == "learned")
+        self.weighted_sum = WeightedSum(weights, learned=objective.weights == "learned")
 
     def relative_rates(self) -> dict:
         "The backbone learns more slowly than what is new (003, line 234)."
         return {"net.": self.asked.backbone_rate}
 
     def losses(self, batch: dict) -> dict:  # name -> scalar
-        "The losses of a batch from `UnionBatches`."
+        "The losses of a batch from `HHLBatches`."
         generator = step_generator(self.seed, batch["step"])
         look = lambda images: self.shared(self.net(augment(images, self.augmentation, generator))["global"])
         found = dict(identity=self.classifier(self.dropout(look(batch["image"])), batch["label"]))
@@ -73,7 +73,7 @@ class HHL(Pretrained):
             style.append(people[-1] < 0)
         who = torch.cat(people)
         features = self.head(look(torch.cat(images))).float()
-        found["union"] = union_loss(features, who, who >= 0, torch.cat(style), self.asked.of, self.asked.margin)
+        found["union"] = hhl_triplet_loss(features, who, who >= 0, torch.cat(style), self.asked.of, self.asked.margin)
         return found
 
     def embed(self, images: torch.Tensor) -> torch.Tensor:  # (B, 3, H, W) normalised → (B, D)

@@ -11,7 +11,7 @@ from torch import nn
 
 from ..augmentation.batch import augment, step_generator
 from ..augmentation.configuration import Augmentation
-from ..configuration import ConfigurationError
+from ..core.configuration import ConfigurationError
 from ..losses.configuration import Objective
 from ..losses.weights import WeightedSum
 from .supervised import Classifier, metric_loss
@@ -45,7 +45,7 @@ class MGN(Method):
         one = lambda: Classifier(self.net.dim, classes, objective.identity)
         self.classifiers = nn.ModuleList(one() for _ in range(self.net.vectors))
         weights = dict(identity=objective.identity.weight, metric=objective.metric.weight)
-        self.sum = WeightedSum(weights, learned=objective.weights == "learned")
+        self.weighted_sum = WeightedSum(weights, learned=objective.weights == "learned")
 
     def losses(self, batch: dict) -> dict:  # name -> scalar
         "The losses of a batch from `PKBatches`."

@@ -11,7 +11,7 @@ import torch
 
 from ..augmentation.batch import augment, step_generator
 from ..augmentation.configuration import Augmentation
-from ..configuration import ConfigurationError
+from ..core.configuration import ConfigurationError
 from ..losses.configuration import Objective
 from ..losses.weights import WeightedSum
 from .supervised import Pretrained, metric_loss
@@ -41,7 +41,9 @@ class SSG(Pretrained):
             )
         self.net, self.metric = EmbeddingNet(model, size), objective.metric
         self.augmentation, self.seed = augmentation, seed
-        self.sum = WeightedSum({name: self.metric.weight for name in VIEWS}, learned=objective.weights == "learned")
+        self.weighted_sum = WeightedSum(
+            {name: self.metric.weight for name in VIEWS}, learned=objective.weights == "learned"
+        )
 
     def _views(self, found):
         "Vectors of the whole image and of its halves (B, 3, C)."
@@ -52,7 +54,7 @@ class SSG(Pretrained):
         "Features of the whole, the upper and the lower half."
         return self._views(self.net(images))
 
-    def know(self, views: np.ndarray, groups: np.ndarray) -> dict:  # (N, 3, C), (N, 3)
+    def initialise_from_clusters(self, views: np.ndarray, groups: np.ndarray) -> dict:  # (N, 3, C), (N, 3)
         "The names of all three groupings."
         return {"groups": groups}
 

@@ -13,16 +13,16 @@ from torch import nn
 from ..augmentation.batch import augment, step_generator
 from ..augmentation.configuration import Augmentation
 from ..augmentation.partial import disturb
-from ..configuration import ConfigurationError
+from ..core.configuration import ConfigurationError
 from ..losses.configuration import Objective, Parts, Triplet
 from ..losses.parts import part_distances, region_rows, shown_regions
 from ..losses.triplet import triplets_of
 from ..losses.weights import WeightedSum
-from .supervised import Classifier, Pretrained, see_stretch
+from .supervised import Classifier, Pretrained, estimate_stretch
 from ..models.configuration import Embedding, PartsHead, Size
 from ..models.embedding import EmbeddingNet
 from ..models.parts import RegionFeatures, RegionLocator
-from ..models.ratio import believed
+from ..models.ratio import dilation_from_ratio
 
 # %% ../../nbs/methods/01_vpm.ipynb #3d87ff85
 def dropped(
@@ -70,23 +70,23 @@ class VPM(Pretrained):
         weights = dict(identity=self.identity.weight, metric=self.metric.weight, locator=self.recipe.weight)
         if objective.ratio:
             weights["ratio"] = objective.ratio.weight
-        self.sum = WeightedSum(weights, learned=objective.weights == "learned")
+        self.weighted_sum = WeightedSum(weights, learned=objective.weights == "learned")
 
     def losses(self, batch: dict) -> dict:  # name -> scalar
         "The losses of a batch from `PKBatches`."
         generator, labels = step_generator(self.seed, batch["step"]), batch["label"]
         whole = augment(batch["image"], self.augmentation, generator)
         seen, found = disturb(whole, self.augmentation, generator), {}
-        images, taps = seen.images, None
+        images, dilation = seen.images, None
         if self.objective.ratio and self.net.ratio is not None:
-            images, taps, found["ratio"] = see_stretch(
+            images, dilation, found["ratio"] = estimate_stretch(
                 self.net.ratio, self.objective.ratio, seen.images, whole, seen.factor
             )
-        elif self.net.spacing is not None:
-            taps = believed(seen.factor)
+        elif self.net.sampling is not None:
+            dilation = dilation_from_ratio(seen.factor)
         whole_window = seen.window.new_tensor([0.0, 1.0]).expand_as(seen.window)
         window = seen.window if images is seen.images else whole_window
-        logits, _, features = self.locator(self.net.feature_map(images, None, taps))
+        logits, _, features = self.locator(self.net.feature_map(images, None, dilation))
         rows = region_rows(window, logits.shape[2], self.parts)
         found["locator"] = F.cross_entropy(logits.float(), rows[:, :, None].expand(-1, -1, logits.shape[3]))
         shown = shown_regions(rows, self.parts)
@@ -110,13 +110,13 @@ class VPM(Pretrained):
         self,
         images: torch.Tensor,  # (B, 3, H, W) normalised
         visible=None,  # not used: regions say what is to be seen
-        taps=None,  # (B, 2) how far taps are apart
+        dilation=None,  # (B, 2) how far taps are apart
         iterations: int | None = None,  # how often a ratio network looks
         stretch: torch.Tensor | None = None,  # (B,) by how much images were stretched, for affine kernels
     ) -> torch.Tensor:  # (B, p * D + p): features of the regions, then their visibilities
         "What is compared at test, by `part_distances`."
-        taps = self.net.taps_for(images, iterations, stretch) if taps is None else taps
-        _, shown, features = self.locator(self.net.feature_map(images, None, taps))
+        dilation = self.net.dilation_for(images, iterations, stretch) if dilation is None else dilation
+        _, shown, features = self.locator(self.net.feature_map(images, None, dilation))
         return torch.cat([self.short(features).flatten(1), shown], 1)
 
     def distances(

@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from ..configuration import ConfigurationError
+from ..core.configuration import ConfigurationError
 from .configuration import AttributeHeads, Embedding
 
 # %% ../../nbs/models/09_attributes.ipynb #5a4fb1fb

@@ -12,7 +12,7 @@ import torchvision
 from torch import nn
 from torchvision.models.resnet import BasicBlock, Bottleneck
 
-from ..configuration import ConfigurationError
+from ..core.configuration import ConfigurationError
 from .configuration import PUBLISHED, Embedding, Size
 
 # %% ../../nbs/models/01_backbones.ipynb #14b73a50

@@ -11,7 +11,7 @@ from typing import Literal
 
 import numpy as np
 from pydantic import Field, model_validator
-from ..configuration import Configuration
+from ..core.configuration import Configuration
 
 
 class RatioHead(Configuration):

@@ -10,13 +10,13 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from ..configuration import ConfigurationError
+from ..core.configuration import ConfigurationError
 from .attributes import AttentionPool
 from .affine import make_affine
 from .attention import GeM
 from .blocks import make_network
 from .configuration import Embedding, Size, Stripes, evenly
-from .ratio import RatioNet, believed
+from .ratio import RatioNet, dilation_from_ratio
 from .padding import mask_padding, pad_with_bias
 
 # %% ../../nbs/models/03_embedding.ipynb #b8d07c0c
@@ -50,7 +50,7 @@ class EmbeddingNet(nn.Module):
     ):
         super().__init__()
         self.backbone, self.bias_padded = make_network(model, size), model.padding == "bias"
-        self.spacing = make_affine(self.backbone) if model.kernels == "affine" or model.ratio else None
+        self.sampling = make_affine(self.backbone) if model.kernels == "affine" or model.ratio else None
         self.ratio = RatioNet(model.ratio, size) if model.ratio else None
         self.visible = mask_padding(self.backbone) if model.padding == "masked" else None
         if self.bias_padded:
@@ -86,17 +86,17 @@ class EmbeddingNet(nn.Module):
         self,
         images: torch.Tensor,  # (B, 3, H, W)
         visible: torch.Tensor | None = None,  # (B, 1, H, W), 1 where something is to be seen
-        taps: torch.Tensor
+        dilation: torch.Tensor
         | None = None,  # (B, 2) spacing of the taps in y and x, or (B,) in y; makes a plain network affine
     ) -> torch.Tensor:  # (B, C, H', W')
-        "The backbone's output under a mask or a spacing."
-        if taps is not None and self.spacing is None:
-            self.spacing = make_affine(self.backbone)
-        if self.spacing is not None:
-            if taps is None or taps.ndim == 1:
-                self.spacing.set_y(taps)
+        "The backbone's output under a mask or a dilation."
+        if dilation is not None and self.sampling is None:
+            self.sampling = make_affine(self.backbone)
+        if self.sampling is not None:
+            if dilation is None or dilation.ndim == 1:
+                self.sampling.set_y(dilation)
             else:
-                self.spacing.taps, self.spacing.only_y = taps, False
+                self.sampling.dilation, self.sampling.only_y = dilation, False
         if self.visible is not None:
             self.visible.mask = visible
         if not self.bias_padded:
@@ -113,23 +113,23 @@ class EmbeddingNet(nn.Module):
             raise ConfigurationError("task = ratio: this run has no ratio network; expected one with model.ratio")
         return self.ratio.estimates(images, iterations)[-1]
 
-    def taps_for(
+    def dilation_for(
         self,
         images: torch.Tensor,  # (B, 3, H, W)
         iterations: int | None = None,  # how often a ratio network looks
         stretch: torch.Tensor | None = None,  # (B,) by how much images were stretched, for affine kernels without one
     ) -> torch.Tensor | None:  # (B,) spacing in y; None: plain convolution
-        "How far taps are apart where nobody says so: as a ratio network sees it, or as is known."
+        "How far dilation are apart where nobody says so: as a ratio network sees it, or as is known."
         if self.ratio is not None:
-            return believed(self.ratios(images, iterations))
-        return believed(stretch) if self.spacing is not None and stretch is not None else None
+            return dilation_from_ratio(self.ratios(images, iterations))
+        return dilation_from_ratio(stretch) if self.sampling is not None and stretch is not None else None
 
     def forward(
-        self, images: torch.Tensor, visible=None, taps=None
+        self, images: torch.Tensor, visible=None, dilation=None
     ) -> (
         dict
     ):  # → {"global": (B, D), "bn": (B, D), "map": (B, C, H, W)}, and "local": (B, C) where there is such a branch
-        map = self.feature_map(images, visible, self.taps_for(images) if taps is None else taps)
+        map = self.feature_map(images, visible, self.dilation_for(images) if dilation is None else dilation)
         if self.stripes:
             features = pool_stripes(map, self.stripes)
         else:

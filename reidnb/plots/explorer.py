@@ -14,7 +14,7 @@ import numpy as np
 from IPython.display import HTML, display
 from matplotlib.figure import Figure
 
-from ..configuration import ConfigurationError
+from ..core.configuration import ConfigurationError
 from .rankings import ranking_html, ranking_row
 
 # %% ../../nbs/plots/06_explorer.ipynb #54b9c2d1

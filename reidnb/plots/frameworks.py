@@ -115,7 +115,9 @@ def trace_framework(
             hooks.append(inner.register_forward_hook(leave(name)))
     try:
         with _Remember():
-            losses = {k: v for turn in method.turns for k, v in method.losses({**batch, **told, "turn": turn}).items()}
+            losses = {
+                k: v for phase in method.phases for k, v in method.losses({**batch, **told, "phase": phase}).items()
+            }
     finally:
         for hook in hooks:
             hook.remove()

@@ -14,7 +14,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 
-from ..files import write_atomically
+from ..core.files import write_atomically
 
 # %% ../../nbs/training/02_checkpoints.ipynb #45a31516
 class CheckpointError(ValueError):

@@ -10,7 +10,7 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
-from ..configuration import Configuration
+from ..core.configuration import Configuration
 
 
 class Schedule(Configuration):

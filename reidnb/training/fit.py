@@ -34,28 +34,28 @@ from .schedules import rate_at
 class Method(nn.Module, ABC):
     "What `fit` trains: a module that knows its losses."
 
-    turns: tuple[str, ...] = ("",)  # whose it is within a step, one after the other; the batch says which as `turn`
+    phases: tuple[str, ...] = ("",)  # whose it is within a step, one after the other; the batch says which as `turn`
 
     @abstractmethod
     def losses(self, batch: dict) -> dict[str, torch.Tensor]:
         "Named scalars of a batch."
 
-    sum: Any  # module that adds losses up and tells its factors (`losses.weights`), for methods that do not say otherwise
+    weighted_sum: Any  # module that adds losses up and tells its factors (`losses.weights`), for methods that do not say otherwise
 
     def total(self, losses: dict[str, torch.Tensor]) -> torch.Tensor:
         "The scalar that is minimised."
-        return self.sum(losses)
+        return self.weighted_sum(losses)
 
     def start_from(self, trained: dict[str, torch.Tensor]):
         "Take over what another run has learnt; a method that can be a second step says how."
         raise NotImplementedError(f"{type(self).__name__} does not start from another run")
 
-    def tested_state(self) -> dict[str, torch.Tensor]:
+    def inference_state(self) -> dict[str, torch.Tensor]:
         "Tensors that a test needs; a method that keeps more while it learns says less."
         return self.state_dict()
 
-    def load_tested(self, tensors: dict[str, torch.Tensor]):
-        "Take back what `tested_state` gave; a method that gave more than a test needs leaves that aside."
+    def load_inference_state(self, tensors: dict[str, torch.Tensor]):
+        "Take back what `inference_state` gave; a method that gave more than a test needs leaves that aside."
         self.load_state_dict(tensors)
 
     def own_optimisers(self) -> list[torch.optim.Optimizer]:
@@ -68,7 +68,7 @@ class Method(nn.Module, ABC):
 
     def weights(self) -> dict[str, float]:
         "Factors in force, for the history."
-        return self.sum.current()
+        return self.weighted_sum.current()
 
 
 class TrainingError(RuntimeError):
@@ -177,12 +177,12 @@ def _update(training: Training, batch: dict) -> dict:
     batch = {k: v.to(plan.device, non_blocking=True) if isinstance(v, torch.Tensor) else v for k, v in batch.items()}
     batch["epoch"] = epoch
     numbers: dict = {}
-    for turn in method.turns:
-        numbers |= _take_turn(training, {**batch, "turn": turn})
+    for phase in method.phases:
+        numbers |= _run_phase(training, {**batch, "phase": phase})
     return {"step": training.step, "rate": rate, **numbers, **prefixed(method.weights(), "weight")}
 
 
-def _take_turn(training, batch):
+def _run_phase(training, batch):
     "Losses, gradients and a step of whatever has a gradient; returns the losses as numbers."
     plan, method = training.plan, training.method
     with torch.autocast(plan.device, torch.bfloat16) if plan.half else contextlib.nullcontext():
@@ -224,7 +224,7 @@ def fit(
             training.history.append(engine.state.output)
         if plan.folder and training.step in plan.snapshots:
             path = Path(plan.folder, f"snapshot-{training.step:07}.safetensors")
-            save_tensors(path, training.trained().tested_state(), run=plan.run, step=training.step)
+            save_tensors(path, training.trained().inference_state(), run=plan.run, step=training.step)
         if plan.folder and (last or training.step % plan.every == 0):
             training.save()
         if progress:

@@ -19,8 +19,8 @@ from torchvision.ops import deform_conv2d
 from reidnb.models.affine import make_affine
 from reidnb.models.blocks import make_network
 from reidnb.models.configuration import Embedding
-from reidnb.workbook.records import peak_memory
-from reidnb.workbook.settings import load_preset
+from reidnb.runs.records import peak_memory
+from reidnb.runs.presets import load_preset
 
 
 class Deformed(nn.Conv2d):
@@ -29,8 +29,8 @@ class Deformed(nn.Conv2d):
     def forward(self, x):
         k, stride, padding = self.kernel_size[0], self.stride[0], self.padding[0]
         h, w = ((n + 2 * padding - k) // stride + 1 for n in x.shape[2:])
-        taps = torch.arange(k, dtype=x.dtype) - (k - 1) / 2
-        dy, dx = ((self.taps[:, a, None] - 1) * taps for a in (0, 1))
+        dilation = torch.arange(k, dtype=x.dtype) - (k - 1) / 2
+        dy, dx = ((self.dilation[:, a, None] - 1) * dilation for a in (0, 1))
         offset = torch.stack(torch.broadcast_tensors(dy[:, :, None], dx[:, None, :]), -1).flatten(1)
         offset = offset[:, :, None, None].expand(-1, -1, h, w).contiguous()
         return deform_conv2d(x.contiguous(), offset, self.weight, self.bias, stride, padding)
@@ -43,14 +43,14 @@ def step_of(kind, preset_name, images):
     torch.manual_seed(0)
     net = make_network(Embedding(), size).to(memory_format=torch.channels_last)
     x = torch.randn(images, 3, *preset.image_size).to(memory_format=torch.channels_last)
-    taps = (torch.rand(images, 2) * 0.5 + 0.75).requires_grad_()
+    dilation = (torch.rand(images, 2) * 0.5 + 0.75).requires_grad_()
     if kind.startswith("affine"):
-        spacing = make_affine(net)
-        spacing.taps, spacing.only_y, spacing.recompute = taps, kind == "affine y", kind == "affine, recomputed"
+        dilation = make_affine(net)
+        dilation.dilation, dilation.only_y, dilation.recompute = dilation, kind == "affine y", kind == "affine, recomputed"
     elif kind == "deformable":
         for module in net.modules():
             if isinstance(module, nn.Conv2d) and module.kernel_size[0] > 1:
-                module.__class__, module.taps = Deformed, taps
+                module.__class__, module.dilation = Deformed, dilation
     return lambda: net(x).square().mean().backward()
 
 

@@ -23,7 +23,7 @@ from numba import njit  # noqa: E402
 
 from reidnb.evaluation.ranking import rank_distances, rank_scores, ranking_factors  # noqa: E402
 from reidnb.evaluation.reranking import rerank, rerank_distances  # noqa: E402
-from reidnb.workbook.records import peak_memory  # noqa: E402
+from reidnb.runs.records import peak_memory  # noqa: E402
 
 
 def best(call, repeats=3):
