@@ -1,18 +1,69 @@
-"Many tables: killed twice and finished, one run that fails, a plan that says why."
+"Many tables: their workflow, killed twice and finished, one run that fails, a plan that says why."
 
 import json
 import os
 import signal
 import sys
 import time
+from pathlib import Path
 
 import pytest
-
 from test_journey import results
+
+from reidnb.runs.batch import workflow_plan, write_workflow
+from reidnb.runs.plan import plan_tables
+from reidnb.runs.presets import load_preset
+from reidnb.runs.records import Archive
 
 TABLES = ("duke-backbones", "msmt-backbones")  # ten runs with two seeds
 WORDS = ("--preset", "smoke", "--seeds", "0,1")
 posix = pytest.mark.skipif(sys.platform == "win32", reason="Snakemake and signals want a Unix")
+
+
+def workflow_of(slugs, preset):
+    "What a batch of tables has to do on this machine's own records."
+    planned = plan_tables(slugs, preset, (0,), published=False)
+    return planned, workflow_plan(planned, preset, (0,), published=False)
+
+
+@pytest.fixture
+def smoke(tmp_path):
+    return load_preset("smoke").model_copy(update=dict(store=str(tmp_path / "store")))
+
+
+def test_tables_share_the_runs_of_a_workflow(smoke):
+    _, workflow = workflow_of(["market-backbones", "market-reranked"], smoke)
+    assert len(workflow.runs) == 26 and len(workflow.pages) == 2
+    assert all(run.train for run in workflow.runs)
+    tested_twice = [run for run in workflow.runs if len(run.scores) == 2]  # plainly and re-ranked, trained once
+    assert len(tested_twice) == 4
+    assert len(set(workflow.targets)) == 26 + 26 + 4 + 2
+
+
+def test_a_start_without_weights_is_trained_again_and_comes_first(smoke):
+    planned, _ = workflow_of(["lwf"], smoke)
+    archive = Archive(smoke, published=False)
+    for job in planned[0].jobs:
+        archive.write(job.run, {})
+        for _, scores in job.protocols:
+            archive.write(scores, {})
+    second = next(job for job in planned[0].jobs if job.needs)
+    (archive.local_folder / f"{second.run}.json").unlink()
+    workflow = workflow_plan(planned, smoke, (0,), published=False)
+    runs = {run.run: run for run in workflow.runs}
+    start = runs[second.needs[0]]
+    assert len(runs) == 2
+    assert start.train and not start.scores
+    assert runs[second.run].after == [start.record]
+
+
+def test_a_workflow_is_files(smoke):
+    _, workflow = workflow_of(["duke-backbones"], smoke)
+    write_workflow(workflow)
+    plan = json.loads((workflow.folder / "plan.json").read_text())
+    assert plan["targets"] == workflow.targets and plan["options"] == "--preset smoke --seeds 0 --local"
+    assert {Path(run["description"]).exists() for run in plan["runs"]} == {True}
+    assert "rule all" in (workflow.folder / "Snakefile").read_text()
 
 
 def finished(home):

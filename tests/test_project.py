@@ -1,9 +1,12 @@
 "The project as it is committed: notebooks, records, wheel."
 
+import ast
+import importlib.metadata
 import json
 import re
 import subprocess
 import sys
+import tomllib
 import zipfile
 
 import pytest
@@ -28,37 +31,6 @@ def test_table_notebooks_take_the_parameters_that_are_checked():
         assert declared_parameters(path)["rows"] == '""'  # else another table, given with -p, would lack these rows
 
 
-def test_rooms_import_only_from_their_left():
-    order = [
-        "files",
-        "configuration",
-        "data",
-        "augmentation",
-        "losses",
-        "models",
-        "evaluation",
-        "training",
-        "methods",
-        "plots",
-        "workbook",
-    ]
-    allowed = {room: set(order[: order.index(room)]) for room in order}
-    allowed["models"] -= {"losses", "augmentation"}
-    allowed["plots"] = {"configuration", "losses", "training"}  # the functions that train draw their schedules
-    allowed["training"] -= {"data", "augmentation", "models", "losses", "evaluation"}  # fit knows no re-ID
-    for path in (ROOT / "nbs").rglob("*.ipynb"):
-        room = path.parent.name if path.parent.name != "nbs" else path.stem[3:]
-        if room not in allowed or path.stem == "index":
-            continue
-        for cell in json.loads(path.read_text(encoding="utf8"))["cells"]:
-            if not "".join(cell["source"]).startswith("#| export"):
-                continue
-            for line in cell["source"]:
-                if line.startswith("from reidnb."):
-                    used = line.split()[1].split(".")[1]
-                    assert used == room or used in allowed[room], f"{path}: {line.strip()}"
-
-
 def test_published_records_serve_a_fresh_clone():
     from reidnb.catalogue.experiments import load_table, table_slugs
     from reidnb.runs.plan import is_missing, plan_table
@@ -67,7 +39,7 @@ def test_published_records_serve_a_fresh_clone():
 
     mini = load_preset("mini")
     archive = Archive(mini)
-    archive.places = [archive.public]
+    archive.folders = [archive.published_folder]
     tables = [load_table(slug) for slug in table_slugs()]
     plans = {table.notes.slug: plan_table(table, mini, (0, 1, 2)) for table in tables}
     unfinished = {slug for slug, jobs in plans.items() if any(is_missing(job, archive) for job in jobs)}
@@ -75,8 +47,8 @@ def test_published_records_serve_a_fresh_clone():
     jobs = [job for planned in plans.values() for job in planned]
     assert len({job.run for job in jobs}) >= 230
     named = {job.run for job in jobs} | {name for job in jobs for _, name in job.protocols}
-    assert {path.stem for path in archive.public.glob("*.json")} <= named  # nothing that no table asks for
-    for path in archive.public.glob("*.json"):
+    assert {path.stem for path in archive.published_folder.glob("*.json")} <= named  # nothing that no table asks for
+    for path in archive.published_folder.glob("*.json"):
         content = json.loads(path.read_text())
         assert path.stem.split(".")[0] == content["run"] and path.stat().st_size < 60_000
         assert "store" not in path.read_text()  # no path of the machine that made it
@@ -104,6 +76,51 @@ def test_plan_covers_every_number_of_the_notes():
         )
 
 
+def imported_distributions(code):
+    "Distributions, by their normal names, from which Python code imports, also inside functions."
+    modules = set()
+    for node in ast.walk(ast.parse(code)):
+        if isinstance(node, ast.Import):
+            modules |= {alias.name.split(".")[0] for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and not node.level:
+            modules.add(node.module.split(".")[0])
+    modules -= set(sys.stdlib_module_names) | {"reidnb"}
+    distributions = importlib.metadata.packages_distributions()
+    return {normal_name(distributions[module][0]) for module in modules}
+
+
+def normal_name(requirement):
+    "The name of a requirement as the index compares it."
+    return re.match(r"[\w.-]+", requirement)[0].lower().replace("_", "-")
+
+
+def code_that_users_run():
+    "The package, and the notebooks that the command line and the README run."
+    for path in sorted((ROOT / "reidnb").rglob("*.py")):
+        yield path, path.read_text(encoding="utf8")
+    for folder in (ROOT / "reports", ROOT / "nbs" / "tables"):
+        for path in sorted(folder.glob("*.ipynb")):
+            cells = json.loads(path.read_text(encoding="utf8"))["cells"]
+            yield path, "\n".join("".join(cell["source"]) for cell in cells if cell["cell_type"] == "code")
+
+
+def test_what_is_imported_is_declared_and_what_is_declared_is_used():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf8"))["project"]
+    extras = project["optional-dependencies"]
+    needed = {normal_name(requirement) for requirement in project["dependencies"]}
+    optional = {normal_name(requirement) for name in ("batch", "lab") for requirement in extras[name]}
+    guarded = {"snakemake", "ipywidgets", "ipympl"}  # where they are missing, the code that imports them has an answer
+    assert guarded <= optional
+    imported = set()
+    for path, code in code_that_users_run():
+        distributions = imported_distributions(code)
+        assert distributions <= needed | guarded, f"{path}: {distributions - needed - guarded} is not declared"
+        imported |= distributions
+    assert needed - imported == {"ipykernel"}  # which runs the notebooks
+    pinned = [one for name in ("batch", "lab") for one in extras[name] if "==" in one]
+    assert not pinned and not [one for one in project["dependencies"] if "==" in one]
+
+
 def test_tables_are_listed_without_torch():
     code = "import sys; from reidnb.cli import main; main(['tables']); assert 'torch' not in sys.modules and 'numba' not in sys.modules"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT)
@@ -115,14 +132,13 @@ def test_baseline_has_headroom_and_steady_seeds():
     from reidnb.runs.presets import load_preset
     from reidnb.results.cells import table_frame
 
-    frame = table_frame(load_table("market-backbones"), load_preset("mini"), (0, 1, 2), ["r50-01"])
+    frame = table_frame(load_table("market-backbones"), load_preset("mini"), (0, 1, 2), rows=["r50-01"])
     baseline = frame.set_index("metric").loc["mAP"]
     assert 60 <= baseline["mean"] <= 85 and baseline["sd"] < 3 and baseline["seeds"] == "0,1,2"
 
 
 def test_committed_results_are_those_of_the_records():
-    from reidnb.book.pages import results_files
-    from reidnb.catalogue.documents import own_tables
+    from reidnb.book.committed import results_files
     from reidnb.runs.presets import load_preset
 
     nowhere = load_preset("mini").model_copy(update=dict(store="no store"))  # published records alone
@@ -135,9 +151,6 @@ def test_committed_results_are_those_of_the_records():
     for side, row in (("documented", "on the notes' numbers"), ("reproduced", "on ours")):
         counted = re.search(rf"^\| {side} (\|.*)$", made["scoreboard.md"], re.M)
         assert counted and f"| {row} {counted[1]}" in readme, "README.md: its scoreboard is another"
-    claims = made["findings.csv"].count("\n") - 1
-    assert set(re.findall(r"(\d+) claims", readme)) == {str(claims)}
-    assert f"and {len(own_tables())} of our own" in readme
 
 
 def test_wheel_holds_the_package_and_nothing_else(tmp_path):
@@ -148,8 +161,9 @@ def test_wheel_holds_the_package_and_nothing_else(tmp_path):
         names = wheel.namelist()
         wheel.extractall(tmp_path / "installed")
     tops = {name.split("/")[0].split("-")[0] for name in names}
-    assert tops == {"reidnb"} and "reidnb/cli.py" in names
-    probe = "import reidnb, reidnb.cli as c; print(reidnb.__file__); c.parser()"
+    files = {"reidnb/cli/__init__.py", "reidnb/book/templates/table.html", "reidnb/runs/templates/Snakefile"}
+    assert tops == {"reidnb"} and files <= set(names)
+    probe = "import reidnb, reidnb.cli as c; print(reidnb.__file__); c.parser(); import reidnb.book.rendering as r; r.render('page.html')"
     run = [sys.executable, "-c", probe]
     shown = subprocess.run(
         run, cwd=tmp_path / "installed", capture_output=True, text=True, env={"PYTHONPATH": str(tmp_path / "installed")}

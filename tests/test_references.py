@@ -9,9 +9,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from reidnb.synthetic.drawn import DRAWN, EDITION, Scale, draw_data
+from reidnb.data.datasets import drawn_names
+from reidnb.synthetic.drawn import EDITION, Scale, draw_data
 from reidnb.data.samples import DataError
-from reidnb.evaluation.ranking import distance_block, rank_distances, rank_scores
+from reidnb.evaluation.ranking import RetrievalLabels, distance_block, rank_distances, rank_scores
 from reidnb.evaluation.reranking import rerank, rerank_distances, rerank_top
 from reidnb.cli import main
 
@@ -24,7 +25,8 @@ def test_golden_features():
     expected = json.loads((HERE / "data" / "pku_sketch_lightres56.json").read_text())
     q, g = data["split"] == "query", data["split"] == "gallery"
     features, pids, camids = data["features"].astype(np.float64), data["pids"], data["camids"]
-    scores = rank_scores(features[q], features[g], pids[q], pids[g], camids[q], camids[g], "cosine")
+    labels = RetrievalLabels(pids[q], pids[g], camids[q], camids[g])
+    scores = rank_scores(features[q], features[g], labels)
     assert np.allclose(scores.ap, expected["per_query"]["ap_plain"], atol=1e-9)
     assert scores.mAP == pytest.approx(expected["computed"]["over_valid"]["mAP_plain"], abs=1e-9)
     assert scores.mAP_trapezoid == pytest.approx(expected["computed"]["over_valid"]["mAP_trapezoid"], abs=1e-9)
@@ -62,9 +64,10 @@ def test_ranking_is_the_naive_one(seed, queries, gallery, people, levels, camera
     gp[0] = 0  # something to rank
     qc, gc = rng.integers(0, cameras, queries), rng.integers(0, cameras, gallery)
     distances = distance_block(q, g, "euclidean").astype(dtype)
+    labels = RetrievalLabels(qp, gp, qc, gc)
     for scores in (
-        rank_scores(q, g, qp, gp, qc, gc, "euclidean", block=5),
-        rank_distances(distances, qp, gp, qc, gc, block=3, threads=2),
+        rank_scores(q, g, labels, metric="euclidean", block=5),
+        rank_distances(distances, labels, block=3, threads=2),
     ):
         for i in range(queries):
             ap, first = naive_scores(distances[i], qp[i], qc[i], gp, gc)
@@ -75,15 +78,15 @@ def test_ranking_is_the_naive_one(seed, queries, gallery, people, levels, camera
 def test_what_cannot_be_ranked_is_refused_by_name():
     q, g, one, many = np.ones((1, 4)), np.ones((5, 4)), np.zeros(1, int), np.zeros(5, int)
     for changed, message in (
-        (dict(gallery=g[:0], gallery_pids=many[:0], gallery_camids=many[:0]), "1 queries and 0 gallery images"),
-        (dict(gallery_pids=many - 1), "0 gallery images without junk"),
+        (dict(gallery=g[:0], labels=RetrievalLabels(one, many[:0], one, many[:0])), "1 queries and 0 gallery images"),
+        (dict(labels=RetrievalLabels(one, many - 1, one, many + 1)), "0 gallery images without junk"),
         (dict(queries=q * np.nan), "query features: row 0 holds NaN"),
         (dict(gallery=g * [[1], [1], [0], [1], [1]]), "gallery features: row 2 is all zeros"),
     ):
-        given = dict(queries=q, gallery=g, query_pids=one, gallery_pids=many, query_camids=one, gallery_camids=many + 1)
+        arguments = dict(queries=q, gallery=g, labels=RetrievalLabels(one, many, one, many + 1))
         with pytest.raises(DataError, match=message):
-            rank_scores(**(given | changed))
-    alone = rank_scores(q, g, one, many, one, many)  # one camera: nobody has a match
+            rank_scores(**(arguments | changed))
+    alone = rank_scores(q, g, RetrievalLabels(one, many, one, many))  # one camera: no query has a relevant image
     assert alone.unmatched == 1 and np.isnan(alone.mAP)
 
 
@@ -93,7 +96,7 @@ def test_ranks_are_those_of_a_stable_sort():
     for levels in (1, 3, 50, 10**6):
         distances = rng.integers(0, levels, (60, 500)).astype(np.float32)
         gp, gc = rng.integers(0, 9, 500), rng.integers(0, 3, 500)
-        scores = rank_distances(distances, np.arange(60) % 9, gp, np.zeros(60, int), gc)
+        scores = rank_distances(distances, RetrievalLabels(np.arange(60) % 9, gp, np.zeros(60, int), gc))
         for i, order in enumerate(np.argsort(distances, 1, kind="stable")):
             left = order[~((gp[order] == i % 9) & (gc[order] == 0))]
             ranks = np.flatnonzero(gp[left] == i % 9) + 1
@@ -153,7 +156,7 @@ BYTES = {
 }
 
 
-@pytest.mark.parametrize("name", DRAWN)
+@pytest.mark.parametrize("name", drawn_names())
 def test_drawn_bytes(name, tmp_path):
     tiny = Scale(
         identities=4, images=3, test_identities=3, distractors=4, junk=2, partial_identities=3, ilids_identities=4

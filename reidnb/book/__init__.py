@@ -1,0 +1,1 @@
+"Regenerate tables, execute their notebooks, write the results book."

@@ -23,7 +23,7 @@ from ..losses.configuration import Objective
 from ..models.configuration import Embedding
 from ..training.configuration import Optimiser, Schedule
 from .documents import DocumentedTable, documented_table, documented_tables, own_tables, plain_text
-from ..runs.presets import project_root
+from ..core.project import project_root
 
 # %% ../../nbs/catalogue/01_experiments.ipynb #2004172f
 class Batch(Configuration):

@@ -14,7 +14,7 @@ from ..core.configuration import ConfigurationError
 from ..losses.adversarial import masked_change, similarity_loss, least_squares_loss
 from ..losses.configuration import Translation
 from ..losses.weights import WeightedSum
-from ..models.generators import Discriminator, SiaNet, Translator, to_bytes, to_signed
+from ..models.generators import Discriminator, ImageTranslator, SiaNet, to_bytes, to_signed
 from ..training.fit import Method
 
 # %% ../../nbs/methods/05_cyclegan.ipynb #ab8ab8ab
@@ -33,7 +33,7 @@ class CycleGAN(Method):
         super().__init__()
         torch.manual_seed(seed)
         self.asked, self.domains, self.seed = asked, domains, seed
-        there, back = (Translator(width, blocks) for _ in domains)
+        there, back = (ImageTranslator(width, blocks) for _ in domains)
         self.translators = nn.ModuleDict(dict(there=there, back=back))
         self.discriminators = nn.ModuleDict({name: Discriminator(width) for name in ("source", "target")})
         self.siamese = SiaNet(width, image) if asked.similarity else None

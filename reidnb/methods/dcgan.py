@@ -39,7 +39,7 @@ class DCGAN(Method):
         for name, part in self.named_children():
             part.requires_grad_(name == phase)
         x = to_signed(flip(batch[self.domain], 0.5, generator))
-        made = self.generator_net(torch.randn(len(x), NoiseGenerator.noise, generator=generator).to(x))
+        made = self.generator_net(torch.randn(len(x), NoiseGenerator.noise_dim, generator=generator).to(x))
         logits = self.discriminator(made if phase == "generator_net" else made.detach()).mean((1, 2, 3))
         if phase == "generator_net":
             return dict(fool=F.softplus(-logits).mean())
@@ -54,4 +54,6 @@ class DCGAN(Method):
         "Images of nobody."
         self.eval()
         device = next(self.parameters()).device
-        return to_bytes(self.generator_net(torch.randn(count, NoiseGenerator.noise, generator=generator).to(device)))
+        return to_bytes(
+            self.generator_net(torch.randn(count, NoiseGenerator.noise_dim, generator=generator).to(device))
+        )

@@ -67,4 +67,4 @@ class DEC(Pretrained):
 
     def embed(self, images: torch.Tensor) -> torch.Tensor:  # (B, 3, H, W) normalised → (B, D)
         "The vector behind the neck."
-        return self.net.tested(self.net(images))
+        return self.net.test_features(self.net(images))

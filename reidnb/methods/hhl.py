@@ -63,9 +63,9 @@ class HHL(Pretrained):
         found = dict(identity=self.classifier(self.dropout(look(batch["image"])), batch["label"]))
         if self.head is None:
             return found
-        target, labels = batch["target"], batch["compared_label"]
+        target, labels = batch["target"], batch["triplet_label"]
         number = torch.arange(len(target), device=target.device)
-        images, people, style = [batch["compared"], target], [labels, -1 - number], [labels < 0, number < 0]
+        images, people, style = [batch["triplet_image"], target], [labels, -1 - number], [labels < 0, number < 0]
         if "styles" in batch:
             count = batch["styles"].shape[1]
             images.append(batch["styles"].flatten(0, 1))
@@ -78,4 +78,4 @@ class HHL(Pretrained):
 
     def embed(self, images: torch.Tensor) -> torch.Tensor:  # (B, 3, H, W) normalised → (B, D)
         "The pooled features."
-        return self.net.tested(self.net(images))
+        return self.net.test_features(self.net(images))

@@ -16,7 +16,7 @@ from ..losses.configuration import Objective
 from ..losses.weights import WeightedSum
 from .supervised import Classifier, metric_loss
 from ..models.branches import BranchNet
-from ..models.configuration import Embedding, Size
+from ..models.configuration import Branches, Embedding, Size
 from ..training.fit import Method
 
 # %% ../../nbs/methods/12_mgn.ipynb #403e5cf7
@@ -37,7 +37,7 @@ class MGN(Method):
         if not objective.identity or not objective.metric or objective.metric.kind == "ema_triplet":
             raise ConfigurationError("method = mgn: expected an identity loss and a metric loss between features")
         self.net, self.metric, self.augmentation, self.seed = (
-            BranchNet(model, size),
+            BranchNet(model, model.branches or Branches(), size),
             objective.metric,
             augmentation,
             seed,

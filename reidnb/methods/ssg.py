@@ -68,4 +68,4 @@ class SSG(Pretrained):
 
     def embed(self, images: torch.Tensor) -> torch.Tensor:  # (B, 3, H, W) normalised → (B, D)
         "The whole image's vector."
-        return self.net.tested(self.net(images))
+        return self.net.test_features(self.net(images))

@@ -13,7 +13,7 @@ from ..augmentation.batch import flip, step_generator
 from ..losses.adversarial import gradient_penalty
 from ..losses.configuration import CameraStyle
 from ..losses.weights import WeightedSum
-from ..models.generators import Discriminator, Translator, to_bytes, to_signed
+from ..models.generators import Discriminator, ImageTranslator, to_bytes, to_signed
 from ..training.fit import Method
 
 # %% ../../nbs/methods/06_stargan.ipynb #873bc60b
@@ -33,7 +33,7 @@ class StarGAN(Method):
         torch.manual_seed(seed)
         self.asked, self.domain, self.cameras, self.seed = asked, domain, cameras, seed
         self.translator, self.discriminator = (
-            Translator(width, blocks, cameras, light=True),
+            ImageTranslator(width, blocks, cameras, illumination=True),
             Discriminator(width, cameras),
         )
         self.phases = (*["discriminator"] * asked.discriminator_steps, "translator")
@@ -56,12 +56,12 @@ class StarGAN(Method):
             return dict(
                 discriminator=self.discriminator(made).mean() - self.discriminator(x).mean(),
                 penalty=gradient_penalty(self.discriminator, x, made, generator),
-                named=F.cross_entropy(self.discriminator.cameras(x), came),
+                named=F.cross_entropy(self.discriminator.camera_logits(x), came),
             )
         made = self.translator(x, wanted)
         return dict(
             fool=-self.discriminator(made).mean(),
-            camera=F.cross_entropy(self.discriminator.cameras(made), wanted),
+            camera=F.cross_entropy(self.discriminator.camera_logits(made), wanted),
             cycle=(self.translator(made, came) - x).abs().mean(),
             change=(made - x).abs().mean().detach(),
         )

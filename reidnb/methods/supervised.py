@@ -19,7 +19,7 @@ from ..augmentation.background import change_background
 from ..augmentation.batch import augment, step_generator
 from ..augmentation.configuration import Augmentation
 from ..augmentation.contest import PatchPool
-from ..augmentation.partial import disturb
+from ..augmentation.partial import augment_partial
 from ..core.configuration import ConfigurationError
 from ..losses.attributes import RefinedTriplets, attribute_loss, probabilities
 from ..losses.autoencoder import NAMES, FeatureAutoencoder, as_rows
@@ -201,7 +201,7 @@ class Supervised(Pretrained):
             asked = Bottleneck() if model.bottleneck is True else model.bottleneck
             self.bottleneck, hidden = identity_branch(asked, self.net.dim, size)
         self.classifier = Classifier(hidden, classes, objective.identity) if objective.identity else None
-        self.seen = AttributeBranch(model, size.width, self.net, attributes) if model.attributes else None
+        self.seen = AttributeBranch(model, size.width, self.net, classes=attributes) if model.attributes else None
         refines = objective.attributes and (objective.attributes.pairs != "none" or objective.attributes.margins)
         self.refine = (
             RefinedTriplets(objective.attributes, attributes or {}) if objective.attributes and refines else None
@@ -227,18 +227,20 @@ class Supervised(Pretrained):
         generator, recipe = step_generator(self.seed, batch["step"]), self.augmentation
         image, labels, made = batch["image"], batch["label"], None
         if recipe.background:
-            image = change_background(image, batch["mask"], recipe.background, generator, recipe.background_of)
+            image = change_background(
+                image, batch["mask"], recipe.background, generator=generator, of=recipe.background_of
+            )
         if "target" in batch:  # images that a network made: nobody, see `lsro_loss`
             made = torch.arange(len(image) + len(batch["target"]), device=image.device) >= len(image)
             image, labels = torch.cat([image, batch["target"]]), F.pad(labels, (0, len(batch["target"])), value=-1)
-        whole = augment(image, recipe, generator, self.pool)
-        seen = disturb(whole, recipe, generator)
+        whole = augment(image, recipe, generator, pool=self.pool)
+        seen = augment_partial(whole, recipe, generator)
         images, told, found = seen.images, {"visible": seen.visible}, {}
-        if seen.sizes and self.net.sampling is not None:
-            told["dilation"] = torch.tensor(seen.sizes, device=images.device).expand(len(images), 2)
+        if seen.size_factors and self.net.sampling is not None:
+            told["dilation"] = torch.tensor(seen.size_factors, device=images.device).expand(len(images), 2)
         if self.objective.ratio and self.net.ratio is not None:
             images, told["dilation"], found["ratio"] = estimate_stretch(
-                self.net.ratio, self.objective.ratio, images, whole, seen.factor
+                self.net.ratio, self.objective.ratio, images, whole, seen.stretch_factor
             )
         if self.classifier is None and not self.objective.metric:
             return found
@@ -345,7 +347,7 @@ class Supervised(Pretrained):
         features = self.net(images, visible, dilation)
         if stripes:
             return pool_stripes(features["map"], stripes)
-        tested = self.net.tested(features)
+        tested = self.net.test_features(features)
         if self.seen is None or self.refine is None or self.refine.measure is None:
             return tested
         return torch.cat([tested, probabilities(self.seen(features))], 1)

@@ -12,7 +12,7 @@ from torch import nn
 
 from ..augmentation.batch import augment, step_generator
 from ..augmentation.configuration import Augmentation
-from ..augmentation.partial import disturb
+from ..augmentation.partial import augment_partial
 from ..core.configuration import ConfigurationError
 from ..losses.configuration import Objective, Parts, Triplet
 from ..losses.parts import part_distances, region_rows, shown_regions
@@ -76,14 +76,14 @@ class VPM(Pretrained):
         "The losses of a batch from `PKBatches`."
         generator, labels = step_generator(self.seed, batch["step"]), batch["label"]
         whole = augment(batch["image"], self.augmentation, generator)
-        seen, found = disturb(whole, self.augmentation, generator), {}
+        seen, found = augment_partial(whole, self.augmentation, generator), {}
         images, dilation = seen.images, None
         if self.objective.ratio and self.net.ratio is not None:
             images, dilation, found["ratio"] = estimate_stretch(
-                self.net.ratio, self.objective.ratio, seen.images, whole, seen.factor
+                self.net.ratio, self.objective.ratio, seen.images, whole, seen.stretch_factor
             )
         elif self.net.sampling is not None:
-            dilation = dilation_from_ratio(seen.factor)
+            dilation = dilation_from_ratio(seen.stretch_factor)
         whole_window = seen.window.new_tensor([0.0, 1.0]).expand_as(seen.window)
         window = seen.window if images is seen.images else whole_window
         logits, _, features = self.locator(self.net.feature_map(images, None, dilation))

@@ -16,7 +16,7 @@ from functools import cache, partial
 from pathlib import Path
 import numpy as np
 import torch
-from ..core.configuration import ConfigurationError, describe, identity
+from ..core.configuration import ConfigurationError, describe, short_hash
 from ..data.batches import PKBatches, contiguous_labels, loader
 from ..synthetic.drawn import EDITION
 from ..data.images import ImageStore
@@ -145,12 +145,20 @@ def prepared(
     pk, people = experiment.batch, None
     if experiment.model.attributes:
         people = identity_attributes(experiment.data, preset)
-    masks = None
+    masks: dict = {}
     if experiment.augmentation.background and isinstance(images, ImageStore):
         folder = str(Path(preset.store) / "images")
-        masks = mask_store(images, folder, data_fingerprint(experiment.data, preset))
+        masks = {"mask": mask_store(images, folder, data_fingerprint(experiment.data, preset))}
     batches: PKBatches | SourceTargetBatches
-    batches = PKBatches(images, batch_images(experiment, preset), pk.instances, seed, pk.balanced, people, masks=masks)
+    batches = PKBatches(
+        images,
+        batch_images(experiment, preset),
+        pk.instances,
+        seed=seed,
+        balanced=pk.balanced,
+        attributes=people,
+        extras=masks,
+    )
     if experiment.method == "arn":
         batches = SourceTargetBatches(batches, _unnamed(experiment, preset), batch_images(experiment, preset))
     elif made is not None and not made.translates:
@@ -180,7 +188,7 @@ def _pictures(experiment, preset, seed):
         masks = {
             domain: mask_store(store, folder, data_fingerprint(domain, preset)) for domain, store in stores.items()
         }
-    return ImageBatches(stores, batch_images(experiment, preset), seed, masks)
+    return ImageBatches(stores, batch_images(experiment, preset), seed, masks=masks)
 
 
 def _with_groups(experiment, preset, seed, start, images):
@@ -192,8 +200,16 @@ def _with_groups(experiment, preset, seed, start, images):
     unlabelled = (images.samples["domain"] == experiment.target).to_numpy()
     people = contiguous_labels(images.samples)  # of the target only to say how good the groups are
     eyes = _started(make_method(experiment, preset, 1, seed), start).to(device)
-    views = embed(eyes, images, np.flatnonzero(unlabelled), device, ask="views")
-    groups = np.stack([pseudo_labels(view, asked, seed) for view in views.swapaxes(0, 1)], 1)
+    views = embed(eyes, images, np.flatnonzero(unlabelled), device=device, output="views")
+    grouping = dict(
+        clustering=asked.how,
+        distance=asked.distance,
+        images_per_cluster=asked.each,
+        radius=asked.radius,
+        transitive=asked.follow,
+        min_samples=asked.smallest,
+    )
+    groups = np.stack([pseudo_labels(view, **grouping, seed=seed) for view in views.swapaxes(0, 1)], 1)
     groups[(groups < 0).any(1)] = -1
     names = np.empty(len(people), np.int64)
     names[~unlabelled] = np.unique(people[~unlabelled], return_inverse=True)[1]
@@ -206,27 +222,33 @@ def _with_groups(experiment, preset, seed, start, images):
     method = _started(make_method(experiment, preset, classes, seed), start)
     told = method.initialise_from_clusters(views, groups)
     batches = PKBatches(
-        images, batch_images(experiment, preset), pk.instances, seed, pk.balanced, names=names, told=told
+        images,
+        batch_images(experiment, preset),
+        pk.instances,
+        seed=seed,
+        balanced=pk.balanced,
+        pseudo_labels=names,
+        extras=told,
     )
-    batches.measured = cluster_measures(groups[:, 0], people[unlabelled])
+    batches.pseudo_label_quality = cluster_measures(groups[:, 0], people[unlabelled])
     return method, batches
 
 
 def _two_towns(experiment, preset, seed, start, images, styles):
     "HHL and its batches."
     asked, pk = experiment.objective.union, experiment.batch
-    named = PKBatches(images, batch_images(experiment, preset), pk.instances, seed)
+    named = PKBatches(images, batch_images(experiment, preset), pk.instances, seed=seed)
     method = _started(make_method(experiment, preset, named.classes, seed), start)
     people = max(2, asked.source // 8 // preset.batch_divisor)
-    each = 8 if named.per_person >= 8 else 4  # small presets have fewer images of a person
-    compared = PKBatches(images, people * each, each, seed + 1)
+    each = 8 if named.fewest_images >= 8 else 4  # small presets have fewer images of a person
+    compared = PKBatches(images, people * each, each, seed=seed + 1)
     target, groups = _unnamed(experiment, preset), None
     count = max(2, asked.target // preset.batch_divisor)
     if asked.sampling == "supervised":
         groups = target.samples["pid"].to_numpy()
     elif asked.sampling == "clustered":
         groups = _clusters(method, target, preset, max(count, len(target) // 16))
-    return method, HHLBatches(named, compared, target, count, styles, groups)
+    return method, HHLBatches(named, compared, target, images=count, styles=styles, groups=groups)
 
 
 def _clusters(method, store, preset, count):
@@ -234,7 +256,7 @@ def _clusters(method, store, preset, count):
     from sklearn.cluster import KMeans
 
     device = choose_device(preset)
-    found = embed(method.to(device), store, np.arange(len(store)), device)
+    found = embed(method.to(device), store, np.arange(len(store)), device=device)
     return KMeans(count, n_init=1, random_state=0).fit_predict(found / np.linalg.norm(found, axis=1, keepdims=True))
 
 
@@ -265,7 +287,7 @@ def train(
         run=identity,
     )
     seen = (lambda steps: progress(steps * batch_images(experiment, preset))) if progress else None
-    return fit(method, partial(loader, batches, workers=preset.workers), plan, seen), batches
+    return fit(method, partial(loader, batches, workers=preset.workers), plan, progress=seen), batches
 
 # %% ../../nbs/runs/03_execute.ipynb #95662f71
 def generated_images_for(
@@ -281,12 +303,12 @@ def generated_images_for(
     domain = experiment.data
     if not isinstance(maker, Experiment):  # the target's mean colours
         source, target = open_data(domain, preset, "train"), _unnamed(experiment, preset)
-        name = identity(training_fingerprint(experiment, preset), list(source.size))
+        name = short_hash(training_fingerprint(experiment, preset), list(source.size))
         matched = lambda: _in_blocks(
-            source, partial(match_colours, of=colour_statistics(source), to=colour_statistics(target))
+            source, partial(match_colours, source=colour_statistics(source), target=colour_statistics(target))
         )
         path = Path(preset.store) / "images" / f"made-colours-{name}.npy"
-        return GeneratedImages(path, source.shape, matched, source.samples)
+        return GeneratedImages(path, source.shape, matched, samples=source.samples)
     return images_of_generator(maker, domain, preset, seed, archive, experiment.made)
 
 
@@ -309,11 +331,11 @@ def images_of_generator(
         return GeneratedImages(path.with_stem(f"{path.stem}-{count}"), (count, *preset.image_size, 3), dreams)
     if isinstance(asked, Translation):
         translated = lambda block: _as_array(loaded().translate(_as_tensor(block, device), domain))
-        return GeneratedImages(path, source.shape, lambda: _in_blocks(source, translated), source.samples)
+        return GeneratedImages(path, source.shape, lambda: _in_blocks(source, translated), samples=source.samples)
     styled = lambda block, k: _as_array(loaded().restyle(_as_tensor(block, device), k))
     styles = lambda block: np.stack([styled(block, k) for k in range(record["classes"])], 1)
     path, shape = path.with_stem(f"made-{record['run']}-styles"), (len(source), record["classes"], *source.size, 3)
-    return GeneratedImages(path, shape, lambda: _in_blocks(source, styles), source.samples)
+    return GeneratedImages(path, shape, lambda: _in_blocks(source, styles), samples=source.samples)
 
 
 def _in_blocks(store, change):
@@ -384,7 +406,7 @@ def _about(experiment, preset, training, batches):
         batch=batch_images(experiment, preset),
         classes=batches.classes,
         **({"attributes": list(batches.attribute_sizes.items())} if batches.attribute_sizes else {}),  # heads' order
-        **({"pseudo": {k: round(v, 4) for k, v in batches.measured.items()}} if experiment.pseudo else {}),
+        **({"pseudo": {k: round(v, 4) for k, v in batches.pseudo_label_quality.items()}} if experiment.pseudo else {}),
         tested="last step",
         device=torch.cuda.get_device_name() if training.plan.device == "cuda" else "cpu",
         threads=preset.threads,
@@ -453,7 +475,7 @@ def score(
     people = identity_attributes(protocol.data, preset) if protocol.task == "attributes" else None
     loaded = (load_trained(record, experiment, preset, archive, file) for file in files)
     styles = generated_images_for(experiment, preset, record["seed"], archive) if protocol.change == "style" else None
-    tests = [evaluate(method, images, protocol, device, attributes=people, styles=styles) for method in loaded]
+    tests = [evaluate(method, images, protocol, device=device, attributes=people, styles=styles) for method in loaded]
     found = max(tests, key=lambda scores: scores.summary().get("mAP", 0.0))
     values = found.per_query()
     content = dict(

@@ -29,8 +29,8 @@ class Deformed(nn.Conv2d):
     def forward(self, x):
         k, stride, padding = self.kernel_size[0], self.stride[0], self.padding[0]
         h, w = ((n + 2 * padding - k) // stride + 1 for n in x.shape[2:])
-        dilation = torch.arange(k, dtype=x.dtype) - (k - 1) / 2
-        dy, dx = ((self.dilation[:, a, None] - 1) * dilation for a in (0, 1))
+        positions = torch.arange(k, dtype=x.dtype) - (k - 1) / 2
+        dy, dx = ((self.dilation[:, a, None] - 1) * positions for a in (0, 1))
         offset = torch.stack(torch.broadcast_tensors(dy[:, :, None], dx[:, None, :]), -1).flatten(1)
         offset = offset[:, :, None, None].expand(-1, -1, h, w).contiguous()
         return deform_conv2d(x.contiguous(), offset, self.weight, self.bias, stride, padding)
@@ -45,8 +45,10 @@ def step_of(kind, preset_name, images):
     x = torch.randn(images, 3, *preset.image_size).to(memory_format=torch.channels_last)
     dilation = (torch.rand(images, 2) * 0.5 + 0.75).requires_grad_()
     if kind.startswith("affine"):
-        dilation = make_affine(net)
-        dilation.dilation, dilation.only_y, dilation.recompute = dilation, kind == "affine y", kind == "affine, recomputed"
+        state = make_affine(net)
+        state.dilation = dilation
+        state.only_y = kind == "affine y"
+        state.recompute = kind == "affine, recomputed"
     elif kind == "deformable":
         for module in net.modules():
             if isinstance(module, nn.Conv2d) and module.kernel_size[0] > 1:

@@ -21,7 +21,7 @@ import time  # noqa: E402
 import numpy as np  # noqa: E402
 from numba import njit  # noqa: E402
 
-from reidnb.evaluation.ranking import rank_distances, rank_scores, ranking_factors  # noqa: E402
+from reidnb.evaluation.ranking import RetrievalLabels, rank_distances, rank_scores, ranking_factors  # noqa: E402
 from reidnb.evaluation.reranking import rerank, rerank_distances  # noqa: E402
 from reidnb.runs.records import peak_memory  # noqa: E402
 
@@ -101,12 +101,10 @@ def fastreid_pieces(folder):
     return importlib.import_module("rank_cy").evaluate_cy, importlib.import_module("fastreid_utils.compute_dist")
 
 
-def against_fastreid(folder, q, g, who, distances, given, ranked):
+def against_fastreid(folder, q, g, labels, distances, given, ranked):
     "Ratios to fast-reid's own code, in this run."
     evaluate, dist = fastreid_pieces(folder)
-    call = lambda: evaluate(
-        distances, *(who[k] for k in ("query_pids", "gallery_pids", "query_camids", "gallery_camids")), 50
-    )
+    call = lambda: evaluate(distances, *labels, 50)
     slow = best(call, 1)
     print(f"fast-reid's compiled evaluation given distances {slow:.2f} s = {slow / given:.0f} x")
     import torch
@@ -147,21 +145,19 @@ def main():
     query = data["split"] == "query"
     gallery = ~query & (data["pids"] != -1)
     q, g = (np.ascontiguousarray(data["features"][part], np.float32) for part in (query, gallery))
-    who = dict(query_pids=data["pids"][query].astype(np.int64), gallery_pids=data["pids"][gallery].astype(np.int64))
-    who |= dict(
-        query_camids=data["camids"][query].astype(np.int64), gallery_camids=data["camids"][gallery].astype(np.int64)
-    )
+    pids, camids = data["pids"].astype(np.int64), data["camids"].astype(np.int64)
+    labels = RetrievalLabels(pids[query], pids[gallery], camids[query], camids[gallery])
     a, b = ranking_factors(q, g)
     print(
         f"{len(q)} queries, {len(g)} gallery, {q.shape[1]} dimensions, one thread; peak so far {peak_memory():.0f} MB"
     )
 
     product = best(lambda: a @ b.T)
-    features = best(lambda: rank_scores(q, g, **who))
+    features = best(lambda: rank_scores(q, g, labels))
     print(
         f"evaluation from features {features:.3f} s = {features / product:.2f} x the bare product ({product:.3f} s); peak {peak_memory():.0f} MB"
     )
-    two = best(lambda: rank_scores(q, g, **who, threads=2))
+    two = best(lambda: rank_scores(q, g, labels, threads=2))
     print(f"  on two threads {two:.3f} s = {two / features:.2f} x one")
     ranked = best(lambda: rerank(q, g))
     print(f"re-ranking from features {ranked:.2f} s; peak {peak_memory():.0f} MB")
@@ -170,19 +166,17 @@ def main():
     if len(g) > 30_000:
         return
     distances = 1 + a @ b.T
-    given = best(lambda: rank_distances(distances, **who))
-    ours = rank_distances(distances, **who).mAP
+    given = best(lambda: rank_distances(distances, labels))
+    ours = rank_distances(distances, labels).mAP
 
     def peer():
-        return peer_loops(
-            np.argsort(distances, 1), who["query_pids"], who["gallery_pids"], who["query_camids"], who["gallery_camids"]
-        )
+        return peer_loops(np.argsort(distances, 1), *labels)
 
     assert abs(peer() - ours) < 1e-5
     slow = best(peer, 1)
     print(f"evaluation given distances {given:.3f} s; argsort and compiled loops {slow:.2f} s = {slow / given:.0f} x")
     if args.fastreid:
-        against_fastreid(args.fastreid, q, g, who, distances, given, ranked)
+        against_fastreid(args.fastreid, q, g, labels, distances, given, ranked)
     if args.peers:
         x = np.concatenate([q, g])
         x = x / np.linalg.norm(x, axis=1, keepdims=True)

@@ -1,0 +1,72 @@
+"settings.ini: what the presets are, and one line for each mistake."
+
+import pytest
+
+from reidnb.core.configuration import ConfigurationError
+from reidnb.core.project import project_root
+from reidnb.runs.presets import load_preset, preset_names
+
+
+def test_presets_scale_from_a_laptop_to_the_documents_settings():
+    mini, full = load_preset("mini"), load_preset("full")
+    assert mini.data == "drawn"
+    assert full.network_size("resnet50").blocks == (3, 4, 6, 3)
+    assert full.learning_rate == 0.00035
+    assert preset_names() == ["smoke", "mini", "mini-real", "full"]
+
+
+def test_training_values_are_those_of_the_method():
+    mini = load_preset("mini")
+    assert mini.training_values("resnet50", "gan")["network"] == {"width": mini.gan_width, "blocks": mini.gan_blocks}
+    assert mini.training_values("resnet50")["network"]["blocks"] == [1, 1, 2, 1]
+    assert mini.training_values("resnet50", "vpm")["steps"] == mini.vpm_steps
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("network_width = 16", "network_width = 0", "network_width = '0'"),
+        ("[mini]", "[mini]\nnetwork_widht = 8", "unknown key 'network_widht' (did you mean 'network_width'?)"),
+        ("blocks_resnet18 = 1 1 1 1", "blocks_resnet18 = 1 1 1", "four whole numbers"),
+        ("data = drawn", "data = painted", "'drawn' or 'real'"),
+        ("[mini]", "[mini]\nthis is no setting", "parsing"),
+    ],
+)
+def test_a_mistake_is_one_line(tmp_path, old, new, message):
+    assert message in complaint(tmp_path, old, new)
+
+
+def test_a_mistake_names_its_section(tmp_path):
+    assert "[smoke]" not in complaint(tmp_path, "[mini]", "[mini]\nnetwork_width = 0")
+
+
+def test_an_unknown_preset_names_the_nearest(tmp_path):
+    assert "did you mean 'mini'" in complaint(tmp_path, name="minni")
+
+
+def complaint(folder, old="", new="", name="mini") -> str:
+    "The error that an edited copy of settings.ini gets."
+    text = (project_root() / "settings.ini").read_text()
+    assert old in text
+    file = folder / "settings.ini"
+    file.write_text(text.replace(old, new))
+    with pytest.raises(ConfigurationError) as error:
+        load_preset(name, file)
+    assert "\n" not in str(error.value)
+    return str(error.value)
+
+
+def test_folders_come_from_the_environment_first(tmp_path, monkeypatch):
+    file = tmp_path / "settings.ini"
+    file.write_text((project_root() / "settings.ini").read_text())
+    monkeypatch.setenv("REIDNB_STORE", "elsewhere")
+    monkeypatch.delenv("REIDNB_DATA_ROOT", raising=False)
+    preset = load_preset("mini", file)
+    assert preset.store == str(tmp_path / "elsewhere")
+    assert preset.data_root == str(tmp_path / "data" / "real")
+
+
+def test_no_clone_is_a_sentence(tmp_path, monkeypatch):
+    monkeypatch.setenv("REIDNB_HOME", str(tmp_path))
+    with pytest.raises(ConfigurationError, match="no clone of reidnb here"):
+        project_root()
