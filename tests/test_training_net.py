@@ -14,17 +14,12 @@ STEPS = 2
 
 def prepare(experiment, preset, seed, archive):
     "The method and its batches before the first step, on runs of two steps where it builds on others."
-    from reidnb.runs.execute import _kept, generated_images_for, prepared, run
-    from reidnb.training.checkpoints import prefixed
-    from reidnb.runs.datasets import start_run
+    from reidnb.runs import execute
 
-    start = None
-    if before := start_run(experiment, preset):
-        start = _kept(run(before, preset, seed, archive=archive), archive)
-    if experiment.members:
-        known = [run(member, preset, seed, archive=archive) for member in experiment.members]
-        start = {k: t for n, r in enumerate(known) for k, t in prefixed(_kept(r, archive), str(n)).items()}
-    return prepared(experiment, preset, seed, start, generated_images_for(experiment, preset, seed, archive))
+    start = execute.starting_tensors(experiment, preset, seed, name="", archive=archive)
+    generated = execute.generated_images_for(experiment, preset, seed, archive)
+    prepared = execute.prepare(execute.context_of(experiment, preset, seed, start=start, generated=generated))
+    return prepared.method, prepared.batches
 
 
 def rounded(value: float) -> float:
@@ -49,7 +44,7 @@ def measure(experiment, preset, archive, seed: int = 0) -> dict:
         return entry
     plan = Plan(
         steps=STEPS,
-        base_rate=preset.rate_of(experiment.method),
+        base_rate=preset.rate_of(experiment),
         schedule=experiment.schedule,
         optimiser=experiment.optimiser,
         keep_history=1,
@@ -111,6 +106,7 @@ def choices(experiment) -> set:
     from reidnb.core.configuration import describe
 
     runs = ("start", "pretrain", "generator", "members")
+    datasets = ("data", "target", "match_colours")  # any of them will do
     flat = set()
 
     def walk(value, prefix):
@@ -118,7 +114,8 @@ def choices(experiment) -> set:
             if isinstance(inner, dict) and key not in runs:
                 walk(inner, f"{prefix}{key}.")
             else:
-                flat.add(f"{prefix}{key}" + (f"={inner}" if isinstance(inner, (str, bool)) else ""))
+                says = isinstance(inner, (str, bool)) and key not in datasets
+                flat.add(f"{prefix}{key}" + (f"={inner}" if says else ""))
 
     walk(describe(experiment), "")
     return flat

@@ -15,7 +15,6 @@ from reidnb.runs.datasets import (
     members,
     open_data,
     testing_scale,
-    training_domains,
     training_scale,
 )
 from reidnb.runs.plan import estimate_seconds, human_time, is_missing, plan_table, without_weights
@@ -51,7 +50,7 @@ def prepare_data(
 def _training_images(jobs):
     for job in jobs:
         scale = training_scale(job.experiment)
-        for name in training_domains(job.experiment):
+        for name in job.experiment.domains():
             yield DecodedImages("train", name, scale, STRETCHED)
 
 
@@ -74,7 +73,7 @@ def _draw(names, preset, parallel):
     if not missing:
         return
     with tqdm(desc=f"drawing {', '.join(missing)}", unit=" images") as bar:
-        draw_all(preset, tuple(missing), parallel, progress=bar.update)
+        draw_all(preset, tuple(missing), jobs=parallel, progress=bar.update)
 
 
 def regenerate(

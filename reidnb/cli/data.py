@@ -30,11 +30,11 @@ def run(args):
 def _print_counts(name, preset, jobs):
     "A data set's images and people by split (`DataError` where it is not on this machine)."
     from reidnb.data.datasets import dataset
-    from reidnb.runs.datasets import draw_all, samples_of
+    from reidnb.runs.datasets import dataset_root, draw_all, samples_of
 
     if preset.data == "drawn":
-        draw_all(preset, (name,), jobs)
-    samples, root = samples_of(name, preset)
+        draw_all(preset, (name,), jobs=jobs)
+    samples, root = samples_of(name, preset), dataset_root(name, preset)
     counts = []
     for split, part in samples.groupby("split", sort=False):
         people = part["pid"][part["pid"] >= 0].nunique()

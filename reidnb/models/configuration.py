@@ -121,7 +121,6 @@ class Embedding(Configuration):
     stem_pool: Literal["max", "convolution"] = "max"  # of the stem; or a 3 × 3 convolution (000, line 235)
     downsampling: Literal["stride", "max"] = "stride"  # of stages 2 and 3; max: by max-pools (000, line 237)
     ratio: RatioHead | None = None  # predicts the dilation in y, image by image (000, line 84)
-    parts: PartsHead | None = None  # features of regions in the place of one vector (000, line 289)
     select: Selection | None = None  # dimensions that are compared
     reduce: Reduction | None = None  # to fewer dimensions
     local: LocalBranch | None = None  # an attention branch
@@ -129,7 +128,6 @@ class Embedding(Configuration):
     stripes: Stripes | None = None  # features of stripes side by side in the place of one vector (003, line 347)
     frozen_norms: bool = False  # the backbone's norms keep their initial statistics: IDE+ (003, line 499)
     bottleneck: bool | Bottleneck = False  # the identity classifier is linear, norm, linear (000, line 407)
-    branches: Branches | None = None  # several networks behind one trunk
     non_local: bool = False  # a non-local block after stages 2 and 3 (001, line 18)
 
 

@@ -6,15 +6,14 @@
 __all__ = ['RATE', 'curves', 'Curve', 'plot_schedules']
 
 # %% ../../nbs/plots/04_schedules.ipynb #cabc93fc
-from functools import partial
 from typing import Any, NamedTuple
 
 import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.figure import Figure
 
-from ..losses.configuration import Objective, Triplet
-from ..losses.triplet import margin_at
+from ..losses.objective import Objective
+from ..losses.triplet_options import Triplet
 from .style import themed
 from ..training.configuration import Schedule
 from ..training.schedules import rate_at
@@ -33,8 +32,7 @@ def curves(
     quantities = {RATE: [rate_at(schedule, epoch) for epoch in epochs]}
     metric = objective.metric
     if isinstance(metric, Triplet):
-        margin = partial(margin_at, metric.margin_steps, metric.margin)
-        quantities["margin"] = [margin(epoch) for epoch in epochs]
+        quantities["margin"] = [metric.margin_at(epoch) for epoch in epochs]
     if objective.weights == "fixed":
         for name in ("identity", "metric", "center"):
             if loss := getattr(objective, name):

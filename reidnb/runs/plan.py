@@ -85,11 +85,11 @@ def chosen_rows(
 
 
 def _prerequisite_name(prerequisite, experiment, name):
-    if prerequisite.method == "gan":
+    if prerequisite.method.generates:
         return f"images for {name}"
     if experiment.members:
         return f"member of {name}"
-    return f"first step of {name}"
+    return f"start of {name}"
 
 
 class _Jobs:
@@ -176,7 +176,7 @@ def without_weights(
         job = by_run[unchecked.pop()]
         if job.run in missing or job.run in lacking or archive.has_weights(job.run):
             continue
-        if job.experiment.method == "gan":  # the images that it generated may be here
+        if job.experiment.method.generates:  # the images that it generated may be here
             continue
         lacking.add(job.run)
         unchecked += job.needs
@@ -212,7 +212,7 @@ def changed_inputs(
     if not same:
         return []
     latest = max(same, key=lambda record: record["finished"])
-    size = preset.training_values(job.experiment.model.backbone, job.experiment.method)
+    size = preset.training_values(job.experiment)
     inputs = _through_json(dict(experiment=describe(job.experiment), size=size))
     recorded = {key: latest[key] for key in inputs}
     changed = list(_differences(recorded, inputs))
@@ -319,7 +319,7 @@ class PlannedTable:
     described: int  # runs that the table's file describes, times seeds
     jobs: list  # of Job; empty where the data is not here
     missing: dict  # run id → reason, for the jobs that would run
-    missing_data: str  # which data is not here, without which the rest cannot run
+    missing_data: str  # what data has to be found before the rest can run
 
 
 class OtherTraining(NamedTuple):

@@ -9,7 +9,7 @@ import configparser
 import os
 from functools import lru_cache
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import Field, field_validator
 
@@ -109,35 +109,35 @@ class Preset(_DrawnScale, _NetworkScale, _TrainingScale, _Machine):
 
     def steps_of(
         self,
-        method: str,  # supervised, vpm, gan …
+        experiment: Any,  # its method says which setting counts
     ) -> int:  # 0 means real epochs
         "Steps that stand for 120 epochs."
-        special = {"vpm": self.vpm_steps, "gan": self.gan_steps}
-        return special.get(method, self.steps)
+        return getattr(self, experiment.method.steps_setting)
 
-    def rate_of(self, method: str) -> float:
+    def rate_of(
+        self,
+        experiment: Any,  # its method says which setting counts
+    ) -> float:
         "The base learning rate."
-        return self.gan_rate if method == "gan" else self.learning_rate
+        return getattr(self, experiment.method.rate_setting)
 
     def training_values(
         self,
-        backbone: str,  # resnet18, resnet50, resnet101 or resnext101_32x8d
-        method: str = "supervised",  # or vpm, gan …
+        experiment: Any,
     ) -> dict:
-        "What changes the outcome of a run with this backbone and method; data has a fingerprint of its own."
+        "What changes the outcome of a run of this experiment; data has a fingerprint of its own."
+        network = dict(width=self.gan_width, blocks=self.gan_blocks)
+        if not experiment.method.generates:
+            network = self.network_size(experiment.model.backbone).model_dump(mode="json")
         return dict(
             image=self.image_size,
-            steps=self.steps_of(method),
+            steps=self.steps_of(experiment),
             batch_divisor=self.batch_divisor,
-            learning_rate=self.rate_of(method),
+            learning_rate=self.rate_of(experiment),
             half=self.half,
-            network=self._network_values(backbone, method),
+            network=network,
         )
 
-    def _network_values(self, backbone, method):
-        if method == "gan":
-            return dict(width=self.gan_width, blocks=self.gan_blocks)
-        return self.network_size(backbone).model_dump(mode="json")
 
 
 def _parse(path):

@@ -44,7 +44,7 @@ def run_identity(
     before: tuple = (),  # ids of the runs that it builds on
 ) -> str:  # 12 hexadecimal digits
     "The id of a run: its experiment, its preset's training values, its data's fingerprint and its seed."
-    values = preset.training_values(experiment.model.backbone, experiment.method)
+    values = preset.training_values(experiment)
     return short_hash("run", experiment, values, fingerprint, seed, *before)
 
 

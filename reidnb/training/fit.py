@@ -40,12 +40,12 @@ class Method(nn.Module, ABC):
     )  # of one step, each with its own losses and update; a batch names its own as `phase`
     weighted_sum: Any  # module that adds losses up and has their factors (`losses.weights`), unless a method overrides `total` and `weights`
 
-    def begin_phase(self, phase: str = "", epoch: float = 0.0):
-        "What changes before a phase of a step: which parameters learn, a moving average. Computing losses changes nothing."
-
     @abstractmethod
     def losses(self, batch: dict) -> dict[str, torch.Tensor]:
         "Named scalars of a batch."
+
+    def begin_phase(self, phase: str = "", epoch: float = 0.0):
+        "What changes before a phase of a step: which parameters learn, a moving average. Computing losses changes nothing."
 
     def total(self, losses: dict[str, torch.Tensor]) -> torch.Tensor:
         "The scalar that is minimised."

@@ -1,0 +1,71 @@
+"A training described in full, apart from its size and seed. Without torch."
+
+from pydantic import Field, field_validator, model_validator
+
+from ..augmentation.configuration import Augmentation
+from ..core.configuration import Configuration
+from ..core.registry import load_extensions, one_of
+from ..data.datasets import dataset
+from ..data.samples import DataError
+from ..losses.objective import Objective
+from ..methods.description import MethodOptions
+from ..methods.supervised_options import SupervisedOptions
+from ..models.configuration import Embedding
+from ..training.configuration import Optimiser, Schedule
+
+
+class Batch(Configuration):
+    "A PK batch."
+
+    images: int = Field(64, ge=4)  # P*K
+    instances: int = Field(4, ge=2)  # K
+    balanced: bool = False  # singletons dropped, small identities doubled at random (002, line 23)
+
+
+class Experiment(Configuration):
+    "One training. Its defaults are the baseline of the notes (001, lines 46 to 51)."
+
+    method: one_of(MethodOptions) = SupervisedOptions()  # type: ignore[valid-type]
+    data: str = "market"  # a data set, or several as one, whose identities are kept apart
+    start: "Experiment | None" = None  # the run whose weights this one starts from; in TOML its name
+    pretrain: "Experiment | None" = None  # the same, in the place of ImageNet weights where a preset has none
+    generator: "Experiment | None" = None  # the run that generates images for this one; in TOML its name
+    members: "tuple[Experiment, ...]" = ()  # the runs of an ensemble; in TOML their names
+    snapshots: int = Field(0, ge=0, le=50)  # saved during training, evenly; the last is its end
+    repetition: int = Field(0, ge=0, le=99)  # the same description once more, with other random numbers
+    image_scale: tuple[float, float] = (1.0, 1.0)  # height and width against the preset's, in training and test
+    batch: Batch = Batch()
+    augmentation: Augmentation = Augmentation()
+    model: Embedding = Embedding()
+    objective: Objective = Objective()
+    schedule: Schedule = Schedule()
+    optimiser: Optimiser = Optimiser()
+
+    @field_validator("data")
+    @classmethod
+    def _is_known(cls, name: str) -> str:
+        return known_data(name)
+
+    @model_validator(mode="after")
+    def _fits(self):
+        "Each part refuses what does not fit to it; the rules stand beside the methods and losses."
+        for name in self.method.domains():
+            known_data(name)
+        if self.generator is not None and not self.generator.method.generates:
+            raise ValueError(f"generator: a run of kind {self.generator.method.kind} generates no images")
+        self.objective.check(self)
+        self.method.check(self)
+        return self
+
+    def domains(self) -> tuple[str, ...]:
+        "The data, or several sets as one, that a training opens."
+        return (self.data, *self.method.domains())
+
+
+def known_data(name: str) -> str:
+    "The name of a data set (`ValueError` with the nearest name if there is none)."
+    load_extensions()
+    try:
+        return dataset(name).name
+    except DataError as error:
+        raise ValueError(str(error)) from None
