@@ -105,7 +105,7 @@ def test_both_workers_report_a_failure_in_one_line(job, smoke, tmp_path, in_this
     local = Archive(smoke, published=False)
     description = describe_job(broken, smoke, local)
     reports: queue.Queue = queue.Queue()
-    pool_worker(description, reports)
+    pool_worker(description.model_dump_json(), reports)
     failure = reports.get_nowait()
     assert isinstance(failure, Failure)
     assert failure.title == broken.title and "a batch wants 17" in failure.reason

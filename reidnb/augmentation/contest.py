@@ -79,7 +79,7 @@ def affine(
     moved = F.grid_sample(images, grid, mode="bilinear", padding_mode="zeros", align_corners=False)
     return replace_chosen(images, moved, chosen)
 
-
+# %% ../../nbs/augmentation/02_contest.ipynb #5fb37a11
 def _centred_positions(images):
     "(x, y) of each pixel from the middle of the image, (H * W, 2)."
     h, w = images.shape[2:]
@@ -135,7 +135,7 @@ class PatchPool(torch.nn.Module):
     ) -> torch.Tensor:  # (B, 3, H, W) uint8
         "Paste patches, then add these images to the pool."
         full = int(self.seen) >= len(self.images)
-        pasted = self._paste(images, p, generator) if full else images
+        pasted = _paste_patches(images, p, generator, pool=self) if full else images
         self._add(images)
         return pasted
 
@@ -148,17 +148,20 @@ class PatchPool(torch.nn.Module):
         positions = int(self.seen) - len(newest) + count
         self.images[positions % capacity] = newest
 
-    def _paste(self, images, p, generator):
-        draws = uniform(images, 7, generator)
-        which = torch.randint(len(self.images), (len(images),), generator=generator)
-        sides = random_sides(images, draws[1:3], area=self.area, aspect=self.aspect)
-        source = random_box(images, sides, draws[3:5])
-        target = random_box(images, sides, draws[5:])
-        rows = _moved(source.rows, target.rows)
-        columns = _moved(source.columns, target.columns)
-        patches = pixels_at(self.images[which], rows, columns)
-        pasted = torch.where(target.inside(), patches, images)
-        return replace_chosen(images, pasted, draws[0] < p)
+# %% ../../nbs/augmentation/02_contest.ipynb #d45aa97a
+def _paste_patches(images, p, generator, *, pool):
+    "Patches of the pool's images, each at a random position of an image."
+    draws = uniform(images, 7, generator)
+    count = (len(images),)
+    which = torch.randint(len(pool.images), count, generator=generator)
+    sides = random_sides(images, draws[1:3], area=pool.area, aspect=pool.aspect)
+    source = random_box(images, sides, draws[3:5])
+    target = random_box(images, sides, draws[5:])
+    rows = _moved(source.rows, target.rows)
+    columns = _moved(source.columns, target.columns)
+    patches = pixels_at(pool.images[which], rows, columns)
+    pasted = torch.where(target.inside(), patches, images)
+    return replace_chosen(images, pasted, draws[0] < p)
 
 
 def _moved(source, target):

@@ -93,7 +93,7 @@ def random_span(
     start = (draw * positions).floor()
     return Span(start[:, None], length[:, None], frame)
 
-
+# %% ../../nbs/augmentation/05_sampling.ipynb #4daa40cb
 class Box(NamedTuple):
     "A rectangle for each image."
 

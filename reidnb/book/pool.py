@@ -79,7 +79,7 @@ class _Workers:
         "Train and test one job; called in a thread, returns when its process has ended."
         if self.stopped.is_set():
             return
-        description = describe_job(job, self.preset, self.archive)
+        description = describe_job(job, self.preset, self.archive).model_dump_json()
         daemon = self.preset.workers == 0  # a daemon may have no loader processes
         process = self.context.Process(target=pool_worker, args=(description, self.reports), daemon=daemon)
         self.running.add(process)

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from ..core.configuration import ConfigurationError, nearest
-from ..core.project import project_root
+from ..core.project import extension_folders, project_root
 
 # %% ../../nbs/catalogue/00_documents.ipynb #4b94456d
 @dataclass(frozen=True)
@@ -89,7 +89,11 @@ def own_tables(
     root: Path | None = None,  # the project's folder
 ) -> dict:  # slug → DocumentedTable
     "Tables of our own, where the notes have a picture, a to-do or an empty section; their numbers are published references."
-    return _tables_in((root or project_root()) / "data" / "own")
+    tables = _tables_in((root or project_root()) / "data" / "own")
+    for folder in extension_folders():
+        if (folder / "own" / "tables.csv").is_file():
+            tables |= _tables_in(folder / "own")
+    return tables
 
 
 def documented_table(

@@ -4,9 +4,8 @@ from pydantic import Field, field_validator, model_validator
 
 from ..augmentation.configuration import Augmentation
 from ..core.configuration import Configuration
-from ..core.registry import load_extensions, one_of
+from ..core.registry import one_of
 from ..data.datasets import dataset
-from ..data.samples import DataError
 from ..losses.objective import Objective
 from ..methods.description import MethodOptions
 from ..methods.supervised_options import SupervisedOptions
@@ -44,13 +43,13 @@ class Experiment(Configuration):
     @field_validator("data")
     @classmethod
     def _is_known(cls, name: str) -> str:
-        return known_data(name)
+        return dataset(name).name
 
     @model_validator(mode="after")
     def _fits(self):
         "Each part refuses what does not fit to it; the rules stand beside the methods and losses."
         for name in self.method.domains():
-            known_data(name)
+            dataset(name)
         if self.generator is not None and not self.generator.method.generates:
             raise ValueError(f"generator: a run of kind {self.generator.method.kind} generates no images")
         self.objective.check(self)
@@ -60,12 +59,3 @@ class Experiment(Configuration):
     def domains(self) -> tuple[str, ...]:
         "The data, or several sets as one, that a training opens."
         return (self.data, *self.method.domains())
-
-
-def known_data(name: str) -> str:
-    "The name of a data set (`ValueError` with the nearest name if there is none)."
-    load_extensions()
-    try:
-        return dataset(name).name
-    except DataError as error:
-        raise ValueError(str(error)) from None

@@ -17,8 +17,8 @@ from typing import Literal, NamedTuple
 from pydantic import Field
 
 from ..core.configuration import Configuration, ConfigurationError, nearest, validate
-from ..core.project import project_root
-from ..core.registry import extension_folders, load_extensions
+from ..core.project import extension_folders, project_root
+from ..core.registry import load_extensions
 from ..evaluation.configuration import Protocol
 from .documents import DocumentedTable, documented_table, documented_tables, own_tables, plain_text
 from .experiment import Batch, Experiment
@@ -50,7 +50,9 @@ class Block(Configuration):
     run: str | None = None
     metric: str | None = None
     rows: dict[int, str | Key]  # body row, from 0 → a run's name, or {run, protocol, metric}
-    columns: dict[int, str | Key | list[str | Key]]  # column → a metric, a key, or one for each number of a composite cell
+    columns: dict[
+        int, str | Key | list[str | Key]
+    ]  # column → a metric, a key, or one for each number of a composite cell
 
 
 class TableFile(Configuration):

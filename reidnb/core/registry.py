@@ -18,6 +18,7 @@ from typing import Annotated, Any, ClassVar
 from pydantic import BeforeValidator, SerializeAsAny
 
 from .configuration import Configuration, ConfigurationError, nearest
+from .project import extension_folders
 
 OPTIONS = "_options"  # modules with this ending hold descriptions and import no torch
 ENTRY_POINTS = "reidnb.extensions"
@@ -54,11 +55,13 @@ def imported(
     try:
         return getattr(importlib.import_module(module), name)
     except (ImportError, AttributeError) as error:
-        raise ConfigurationError(f"implementation {path!r}: {error}; expected 'module:name' of something there") from error
+        raise ConfigurationError(
+            f"implementation {path!r}: {error}; expected 'module:name' of something there"
+        ) from error
 
 
 def read_choice(family: type[Choice], value: Any) -> Any:
-    "A description of a family's kind from what was written; \"none\" is None, since TOML has no null."
+    'A description of a family\'s kind from what was written; "none" is None, since TOML has no null.'
     if value is None or isinstance(value, family):
         return value
     if value == "none":
@@ -98,28 +101,13 @@ def one_of(
 
 # ---- extensions
 
-_folders: list[Path] = []  # that settings name, in their order
 _loaded: set[Path] = set()  # files that were executed
-
-
-def add_extension_folder(folder: str | Path):
-    "Let extensions of a folder be found (`ConfigurationError` where there is no such folder)."
-    folder = Path(folder)
-    if not folder.is_dir():
-        raise ConfigurationError(f"extensions = {folder}: no such folder; expected one with .py or .ipynb files")
-    if folder not in _folders:
-        _folders.append(folder)
-
-
-def extension_folders() -> list[Path]:
-    "Folders with extensions, and with tables of their own (`experiments`, `own`) beside them."
-    return list(_folders)
 
 
 def load_extensions():
     "Execute each extension once: installed ones, then the folders' files in the order of their names."
     _installed_extensions()
-    for folder in _folders:
+    for folder in extension_folders():
         for path in sorted([*folder.glob("*.py"), *folder.glob("*.ipynb")]):
             if path not in _loaded:
                 _loaded.add(path)

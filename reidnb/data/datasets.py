@@ -17,6 +17,7 @@ from typing import Any
 import pandas as pd
 
 from ..core.configuration import nearest
+from ..core.registry import load_extensions
 from .readers import msmt_version, read_market, read_msmt, read_partial_ilids, read_partial_reid
 from .samples import DataError
 
@@ -58,6 +59,8 @@ def dataset(
     name: str,  # in experiments and protocols
 ) -> DataSet:
     "The entry of a data set (`DataError` with the nearest name if there is none)."
+    if name not in DATASETS:
+        load_extensions()  # one of them may register it
     if name not in DATASETS:
         suggestion, names = nearest(name, DATASETS), ", ".join(DATASETS)
         raise DataError(f"data set {name!r}{suggestion}: expected one of {names}")

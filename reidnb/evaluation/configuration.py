@@ -8,9 +8,10 @@ __all__ = ['Task', 'Protocol', 'PseudoLabels']
 # %% ../../nbs/evaluation/00_configuration.ipynb #dfa4b4fe
 from typing import Literal
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from ..core.configuration import Configuration
+from ..data.datasets import dataset
 from ..data.views import STRETCHED, View
 from .dimensions import Dimensions
 from ..models.configuration import Stripes
@@ -22,7 +23,7 @@ Task = Literal["retrieval", "ratio", "attributes", "autoencoder", "change"]
 class Protocol(Configuration):
     "One way to test a model."
 
-    data: Literal["market", "cuhk", "duke", "msmt", "partial_reid", "partial_ilids"] = "market"
+    data: str = "market"  # a data set
     distance: Literal["cosine", "euclidean"] = "cosine"  # cosine behind the neck, as in 004, line 50
     view: View = STRETCHED  # how images are cut and fitted
     mask: bool = False  # the network receives the mask of the image in its padded frame (000, line 55)
@@ -39,6 +40,13 @@ class Protocol(Configuration):
     best: bool = False  # the best of a run's snapshots, chosen on this very test (000, line 397)
     forgetting: bool = False  # also the change of mAP since the run that a second step started from (001, line 141)
     rerank: bool = False  # k-reciprocal re-ranking with k1 = 20, k2 = 6, λ = 0.3 (001, line 88; 002, line 228)
+
+    @field_validator("data")
+    @classmethod
+    def _can_be_tested(cls, name: str) -> str:
+        if dataset(name).members:
+            raise ValueError(f"{name} joins several data sets; expected one of them")
+        return name
 
 # %% ../../nbs/evaluation/00_configuration.ipynb #75e9a9ec
 class PseudoLabels(Configuration):

@@ -187,8 +187,9 @@ def _marked_inputs(batch):
 def _losses_of_all_phases(method, batch):
     "Name → loss; adversarial methods have a phase for the generator and one for the discriminator."
     losses: dict = {}
+    shared = {**batch, "step_state": {}}  # what a phase leaves to the next one
     for phase in method.phases:
-        losses |= method.losses({**batch, "phase": phase})
+        losses |= method.losses({**shared, "phase": phase})
     return losses
 
 # %% ../../nbs/plots/06_frameworks.ipynb #9991b66a

@@ -122,7 +122,7 @@ def plot_cells(
     _draw_changes(right, part, placed, base)
 
     left.set_yticks(range(len(part)), names)
-    left.invert_yaxis()
+    left.set_ylim(len(part) - 0.5, -0.5)  # the first row on top
     left.set_xlabel(f"{metric} ({unit})" if unit else metric)
     right.set_xlabel(label)
     fig.legend(*left.get_legend_handles_labels(), ncols=3, loc="outside lower center")

@@ -112,12 +112,7 @@ def prepare(context: Context) -> Prepared:
 # ---- images that another run generates
 
 
-def generated_images_for(
-    experiment: Experiment,
-    preset: Preset,
-    seed: int,
-    archive: Archive,
-) -> GeneratedImages | None:
+def generated_images_for(experiment: Experiment, preset: Preset, seed: int, archive: Archive) -> GeneratedImages | None:
     "Images that the generator of an experiment makes for it, if it has one; trains it if it has not run."
     if experiment.generator is None:
         return None
@@ -194,12 +189,7 @@ def train(
 
 
 def starting_tensors(
-    experiment: Experiment,
-    preset: Preset,
-    seed: int,
-    *,
-    name: str,
-    archive: Archive,
+    experiment: Experiment, preset: Preset, seed: int, *, name: str, archive: Archive
 ) -> dict:  # name → tensor, {} where a run starts from nothing
     "Trained tensors of the run that an experiment starts from, or of its members, each behind its number."
     before = start_run(experiment, preset)
@@ -319,11 +309,7 @@ def load_trained(
     return method.to(context.device).to(memory_format=torch.channels_last)
 
 
-def weight_files(
-    record: dict,
-    protocol: Protocol,
-    archive: Archive,
-) -> list:  # of file names
+def weight_files(record: dict, protocol: Protocol, archive: Archive) -> list:  # of file names
     "The weights that a protocol tests: the last, or all snapshots (`ConfigurationError` where there are none)."
     if not protocol.best:
         return [WEIGHTS]
@@ -337,18 +323,11 @@ def weight_files(
 
 
 def evaluate_run(
-    record: dict,
-    experiment: Experiment,
-    protocol: Protocol,
-    *,
-    preset: Preset,
-    archive: Archive,
+    record: dict, experiment: Experiment, protocol: Protocol, *, preset: Preset, archive: Archive
 ) -> Any:  # Scores or Measured
     "Evaluate a run under a protocol; of several snapshots the best mAP counts."
     part = "train" if protocol.task in ("autoencoder", "change") else "test"
-    images = open_data(
-        protocol.data, preset, part, scale=testing_scale(experiment, protocol), view=protocol.view
-    )
+    images = open_data(protocol.data, preset, part, scale=testing_scale(experiment, protocol), view=protocol.view)
     options: dict = dict(device=choose_device(preset))
     if protocol.task == "attributes":
         options["attributes"] = identity_attributes(protocol.data, preset)
@@ -436,7 +415,5 @@ def run_and_score(
     except Exception as error:
         folder = archive.run_folder(run_id(experiment, preset, seed))
         with contextlib.suppress(OSError):  # a full disk has no room for reasons
-            write_json(
-                folder / "failed.json", dict(name=name, seed=seed, reason=f"{type(error).__name__}: {error}")
-            )
+            write_json(folder / "failed.json", dict(name=name, seed=seed, reason=f"{type(error).__name__}: {error}"))
         raise

@@ -5,7 +5,6 @@
 # inherits from `[DEFAULT]`. The file is read once and checked as a whole: a misspelt key is an error that names file,
 # section, key and what is allowed, before anything runs.
 
-import configparser
 import os
 from functools import lru_cache
 from pathlib import Path
@@ -14,7 +13,7 @@ from typing import Any, Literal
 from pydantic import Field, field_validator
 
 from reidnb.core.configuration import Configuration, ConfigurationError, nearest, validate
-from reidnb.core.project import project_root
+from reidnb.core.project import parse_settings, project_root
 from reidnb.models.configuration import Size
 
 Count = Field(ge=1, le=1_000_000)
@@ -121,10 +120,7 @@ class Preset(_DrawnScale, _NetworkScale, _TrainingScale, _Machine):
         "The base learning rate."
         return getattr(self, experiment.method.rate_setting)
 
-    def training_values(
-        self,
-        experiment: Any,
-    ) -> dict:
+    def training_values(self, experiment: Any) -> dict:
         "What changes the outcome of a run of this experiment; data has a fingerprint of its own."
         network = dict(width=self.gan_width, blocks=self.gan_blocks)
         if not experiment.method.generates:
@@ -139,19 +135,6 @@ class Preset(_DrawnScale, _NetworkScale, _TrainingScale, _Machine):
         )
 
 
-
-def _parse(path):
-    parser = configparser.ConfigParser(inline_comment_prefixes="#", interpolation=None)
-    try:
-        files = parser.read(path, encoding="utf8")
-    except configparser.Error as error:
-        message = " ".join(str(error).split())
-        raise ConfigurationError(f"{path}: {message}") from None
-    if not files:
-        raise ConfigurationError(f"{path}: no such file")
-    return parser
-
-
 def _folder(key, values, start):
     "A folder's absolute path, from the environment or the file."
     written = os.environ.get(f"REIDNB_{key.upper()}", values.get(key, key))
@@ -161,10 +144,11 @@ def _folder(key, values, start):
 
 @lru_cache(8)
 def _read_settings(path: Path) -> dict:
-    parser = _parse(path)
+    parser = parse_settings(path)
     presets = {}
     for section in parser.sections():
         values = dict(parser[section], name=section)
+        values.pop("extensions", None)  # of the whole project, see `core.project`
         for key in FOLDERS:
             values[key] = _folder(key, values, path.parent)
         presets[section] = validate(Preset, values, f"{path.name} [{section}]")

@@ -22,7 +22,7 @@ END_WITH_PARENT = "REIDNB_END_WITH_PARENT"  # set for processes that shall not o
 
 
 class JobDescription(Configuration):
-    "All that a worker has to know of a job; it goes through JSON and pickle."
+    "All that a worker has to know of a job; it goes through JSON."
 
     job: Job
     preset: Preset
@@ -98,11 +98,12 @@ class Failure(NamedTuple):
 
 
 def pool_worker(
-    description: JobDescription,
+    written: str,  # a `JobDescription` as JSON: its kinds may come from extensions, which a new process has yet to load
     reports,  # queue that takes the number of images since the last report, or a `Failure`
 ):
     "One job in a process of its own. Control-C is the parent's to answer."
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    description = JobDescription.model_validate_json(written)
     try:
         execute_job(description, progress=reports.put)
     except Exception as error:

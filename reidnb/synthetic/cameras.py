@@ -137,7 +137,7 @@ def _rgb(values):
 def _darker(colour, factor):
     return _rgb(np.array(colour) * factor)
 
-
+# %% ../../nbs/synthetic/01_cameras.ipynb #21dc95ed
 def _paint_tiles(draw, rng, horizon, *, colour):
     "Joints of the ground that meet at the horizon."
     joint = _darker(colour, 0.86)

@@ -434,7 +434,7 @@ def _shoe(brush, body, leg):
     toes = (toes_x, 0.02 + leg.lift)
     brush.limb(leg.shoe, [heel, toes], [0.026, 0.02])
 
-
+# %% ../../nbs/synthetic/00_pedestrians.ipynb #ec5bf20f
 def _arm(brush, body, far):
     "One arm from the shoulder to the hand; returns the hand's place."
     person = body.person
@@ -606,7 +606,7 @@ def _pattern_upper(labels, body, place):
 def _is_any(labels, *parts):
     return np.isin(labels, [LABEL[part] for part in parts])
 
-
+# %% ../../nbs/synthetic/00_pedestrians.ipynb #ca5e54c5
 def _second_colour(body, across, down):
     "Where the top has its second colour."
     pattern = body.person.upper_pattern
