@@ -1,8 +1,8 @@
 "A project folder and a store of its own for each test."
 
 import os
-import signal
 import shutil
+import signal
 import subprocess
 import sys
 from pathlib import Path

@@ -147,7 +147,7 @@ def test_a_data_set_that_is_read_is_trained_on(extended):
     table = extended.folder / "mine" / "experiments" / "outside.toml"
     row = ("table", "outside", "--preset", "smoke", "--local", "--jobs", "1", "--rows", "plain")
     assert extended.reidnb(*row)[0] == 0  # draws it
-    drawn = next(path for path in (extended.store / "drawn").glob("*") if (path / "bounding_box_train").is_dir())
+    drawn = next((extended.store / "drawn").rglob("bounding_box_train")).parent
     hall = extended.folder / "real" / "hall"
     shutil.copytree(drawn, hall, ignore=shutil.ignore_patterns("drawn.*"))
     extended.change("[smoke]", "[smoke]\ndata = real")

@@ -7,11 +7,11 @@ import shutil
 
 import pytest
 
-from reidnb.synthetic.drawn import Scale, draw_data
-from reidnb.runs import execute as runs
 from reidnb.catalogue.experiments import Experiment
-from reidnb.runs.records import Archive
+from reidnb.runs import execute as runs
 from reidnb.runs.presets import load_preset
+from reidnb.runs.records import Archive
+from reidnb.synthetic.drawn import Scale, draw_data
 
 TABLE = ("table", "market-backbones", "--rows", "r50-01")
 TINY = Scale(identities=8, images=4, test_identities=3, distractors=4, junk=1)
@@ -32,8 +32,8 @@ def test_impossible_preset(home):
 
 
 def test_unknown_papermill_parameter(home):
-    from reidnb.core.configuration import ConfigurationError
     from reidnb.book.notebooks import execute
+    from reidnb.core.configuration import ConfigurationError
 
     notebook = home.folder / "nbs" / "tables" / "supervised.ipynb"
     with pytest.raises(ConfigurationError, match="unknown parameter 'prset' \\(did you mean 'preset'"):

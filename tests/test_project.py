@@ -34,8 +34,8 @@ def test_table_notebooks_take_the_parameters_that_are_checked():
 def test_published_records_serve_a_fresh_clone():
     from reidnb.catalogue.experiments import load_table, table_slugs
     from reidnb.runs.plan import is_missing, plan_table
-    from reidnb.runs.records import Archive
     from reidnb.runs.presets import load_preset
+    from reidnb.runs.records import Archive
 
     mini = load_preset("mini")
     archive = Archive(mini)
@@ -129,8 +129,8 @@ def test_tables_are_listed_without_torch():
 
 def test_baseline_has_headroom_and_steady_seeds():
     from reidnb.catalogue.experiments import load_table
-    from reidnb.runs.presets import load_preset
     from reidnb.results.cells import table_frame
+    from reidnb.runs.presets import load_preset
 
     frame = table_frame(load_table("market-backbones"), load_preset("mini"), (0, 1, 2), rows=["r50-01"])
     baseline = frame.set_index("metric").loc["mAP"]

@@ -9,12 +9,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from reidnb.cli import main
 from reidnb.data.datasets import drawn_names
-from reidnb.synthetic.drawn import EDITION, Scale, draw_data
 from reidnb.data.samples import DataError
 from reidnb.evaluation.ranking import RetrievalLabels, distance_block, rank_distances, rank_scores
 from reidnb.evaluation.reranking import rerank, rerank_distances, rerank_top
-from reidnb.cli import main
+from reidnb.synthetic.drawn import EDITION, Scale, draw_data
 
 HERE = Path(__file__).parent
 

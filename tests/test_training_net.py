@@ -29,8 +29,8 @@ def rounded(value: float) -> float:
 def measure(experiment, preset, archive, seed: int = 0) -> dict:
     "Sums of the initial weights, and the losses of each step from the largest to the smallest."
     from reidnb.data.batches import loader
-    from reidnb.training.fit import Plan, fit
     from reidnb.runs.execute import make_deterministic
+    from reidnb.training.fit import Plan, fit
 
     make_deterministic(1)
     method, batches = prepare(experiment, preset, seed, archive)

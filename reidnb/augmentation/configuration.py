@@ -25,7 +25,7 @@ class Augmentation(Configuration):
     # which end a stretch cuts off; "mostly legs" is legs four times in five
     stretch_ends: Literal["legs", "head", "both", "mostly legs"] = "legs"
     # smallest and largest share of the height that remains in a stretch; above 1 it squeezes (000, line 109)
-    stretch_kept: tuple[float, float] = (0.5, 1.0)
+    stretch_share: tuple[float, float] = (0.5, 1.0)
     stretch_x: bool = False  # a stretch also cuts one side off, by as much at most (000, line 361)
     # smallest and largest size of the input in each axis, one draw a batch (000, line 224)
     vary: tuple[float, float] | None = None

@@ -123,7 +123,7 @@ def augment_partial(
     if recipe.occlude:
         batch.images, batch.visible = occlude(batch.images, recipe.occlude, generator)
     if recipe.stretch:
-        smallest, largest = recipe.stretch_kept
+        smallest, largest = recipe.stretch_share
         cut = stretch(
             batch.images,
             recipe.stretch,

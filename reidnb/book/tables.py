@@ -9,14 +9,7 @@ from tqdm.auto import tqdm
 from reidnb.book.pool import default_processes, run_jobs
 from reidnb.catalogue.experiments import Table
 from reidnb.data.views import STRETCHED, View
-from reidnb.runs.datasets import (
-    draw_all,
-    drawn_scale,
-    members,
-    open_data,
-    testing_scale,
-    training_scale,
-)
+from reidnb.runs.datasets import draw_all, drawn_scale, members, open_data, testing_scale, training_scale
 from reidnb.runs.plan import estimate_seconds, human_time, is_missing, plan_table, without_weights
 from reidnb.runs.presets import Preset
 from reidnb.runs.records import Archive

@@ -42,7 +42,7 @@ class Experiment(Configuration):
 
     @field_validator("data")
     @classmethod
-    def _is_known(cls, name: str) -> str:
+    def _check_data(cls, name: str) -> str:
         return dataset(name).name
 
     @model_validator(mode="after")

@@ -37,8 +37,8 @@ def _print_counts(name, preset, jobs):
     samples, root = samples_of(name, preset), dataset_root(name, preset)
     counts = []
     for split, part in samples.groupby("split", sort=False):
-        people = part["pid"][part["pid"] >= 0].nunique()
-        counts.append(f"{split} {len(part)} images of {people} people")
+        identities = part["pid"][part["pid"] >= 0].nunique()
+        counts.append(f"{split} {len(part)} images of {identities} identities")
     version_of = dataset(name).version
     edition = f" ({version_of(root)})" if version_of else ""
     print(f"{name + edition:14} {', '.join(counts)}   {root}")

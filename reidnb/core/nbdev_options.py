@@ -21,5 +21,5 @@ class OptionsProcessor(Processor):
 
     def end(self):
         if self.cells:
-            maker = ModuleMaker(get_config().lib_path, f"{self.module}_options", self.nb.path_, is_new=True)
-            maker.make(self.cells, self.cells, lib_path=get_config().lib_path)
+            module = ModuleMaker(get_config().lib_path, f"{self.module}_options", self.nb.path_, is_new=True)
+            module.make(self.cells, self.cells, lib_path=get_config().lib_path)

@@ -67,8 +67,8 @@ def _check(path, data):
     _check_labels(path, data, len(features))
     parts = set(np.unique(data["split"]).tolist())
     if parts != {"query", "gallery"}:
-        found = sorted(str(part) for part in parts)
-        raise DataError(f"{path}: split holds {found}, expected query and gallery")
+        names = sorted(str(part) for part in parts)
+        raise DataError(f"{path}: split holds {names}, expected query and gallery")
 
 # %% ../../nbs/evaluation/05_features.ipynb #147ed7b7
 def read_ensemble(

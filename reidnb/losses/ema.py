@@ -13,7 +13,6 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from .ema_options import EmaTriplet
 from .terms import Observation, Term
-
 from .triplet import batch_hard, pairwise_distances
 
 # %% ../../nbs/losses/08_ema.ipynb #7deb772d

@@ -222,8 +222,8 @@ def _ancestors(framework):
     names = [*framework.inputs, *framework.parts]
     ancestors = {name: {name} for name in names}
     for source, destination in framework.flows:
-        known = source in ancestors and destination in ancestors
-        if known and destination not in ancestors[source]:
+        are_parts = source in ancestors and destination in ancestors
+        if are_parts and destination not in ancestors[source]:
             for earlier in ancestors.values():
                 if destination in earlier:
                     earlier |= ancestors[source]

@@ -5,6 +5,7 @@
 # were saved. An experiment goes down once, to the method that prepares it.
 
 import contextlib
+import dataclasses
 import datetime
 import json
 import os
@@ -21,6 +22,7 @@ from ..core.configuration import ConfigurationError, describe
 from ..core.files import write_json
 from ..data.batches import loader
 from ..data.generated import GeneratedImages
+from ..data.images import ImageStore
 from ..data.unlabelled import mask_store
 from ..evaluation.configuration import Protocol
 from ..evaluation.intervals import bootstrap_interval
@@ -84,24 +86,39 @@ def context_of(
 ) -> Context:
     "What surrounds a method in a training, or where its weights are loaded."
     scale = training_scale(experiment)
-    return Context(
-        experiment=experiment,
-        seed=seed + 1000 * experiment.repetition,
+    sizes: dict[str, Any] = dict(
         size=preset.network_size(experiment.model.backbone),
         image=image_size(preset, scale),
         batch_images=batch_images(experiment, preset),
         batch_divisor=preset.batch_divisor,
-        device=choose_device(preset),
         generator_size=GeneratorSize(preset.gan_width, preset.gan_blocks, preset.image_size),
+    )
+    data: dict[str, Any] = dict(
         images=lambda name: open_data(name, preset, "train", scale=scale),
         attributes=lambda name: identity_attributes(name, preset),
-        masks=lambda name, store: mask_store(store, str(image_folder(preset)), data_fingerprint(name, preset)),
+        masks=lambda name, images: person_masks(name, images, preset),
         folder=image_folder(preset),
         fingerprint=training_fingerprint(experiment, preset),
+    )
+    return Context(
+        experiment=experiment,
+        seed=seed + 1000 * experiment.repetition,
+        device=choose_device(preset),
         start=start or {},
         generated=generated,
         of_member=lambda member: context_of(member, preset, seed),
+        **sizes,
+        **data,
     )
+
+
+def person_masks(
+    name: str,  # of the data set
+    images: ImageStore,
+    preset: Preset,
+) -> ImageStore:
+    "Masks of the people on a data set's images (`DataError` where it has none)."
+    return mask_store(images, str(image_folder(preset)), data_fingerprint(name, preset))
 
 
 def prepare(context: Context) -> Prepared:
@@ -167,11 +184,24 @@ def train(
 ) -> Trained:
     "Train to the end, from a checkpoint if there is one."
     make_deterministic(preset.threads)
-    experiment = context.experiment
     prepared = prepare(context)
-    steps = total_steps(experiment, preset, prepared.batches.per_epoch)
+    plan = training_plan(context, preset, prepared.batches.per_epoch)
+    plan = dataclasses.replace(plan, folder=folder, run=run_name)
+    counted = (lambda steps: progress(steps * context.batch_images)) if progress else None
+    batches = partial(loader, prepared.batches, workers=preset.workers)
+    return Trained(fit(prepared.method, batches, plan, progress=counted), prepared)
+
+
+def training_plan(
+    context: Context,
+    preset: Preset,
+    per_epoch: int,  # batches in a real epoch
+) -> Plan:
+    "How long and how fast an experiment is trained under a preset."
+    experiment = context.experiment
+    steps = total_steps(experiment, preset, per_epoch)
     snapshots = experiment.snapshots
-    plan = Plan(
+    return Plan(
         steps=steps,
         snapshots=tuple(steps * (k + 1) // snapshots for k in range(snapshots)),
         base_rate=preset.rate_of(experiment),
@@ -179,13 +209,8 @@ def train(
         optimiser=experiment.optimiser,
         device=context.device,
         half=preset.half and context.device == "cuda",
-        folder=folder,
         every=preset.checkpoint_every,
-        run=run_name,
     )
-    counted = (lambda steps: progress(steps * context.batch_images)) if progress else None
-    batches = partial(loader, prepared.batches, workers=preset.workers)
-    return Trained(fit(prepared.method, batches, plan, progress=counted), prepared)
 
 
 def starting_tensors(
@@ -246,26 +271,29 @@ def about_run(experiment: Experiment, preset: Preset, trained: Trained) -> dict:
     data = about_data(experiment, preset)
     if preset.data == "drawn":
         data |= dict(drawn=EDITION, content=drawn_content(experiment, preset))
-    attributes = list(prepared.batches.attribute_sizes.items())
+    about: dict = dict(experiment=describe(experiment), size=preset.training_values(experiment), data=data)
+    about |= dict(steps=training.plan.steps, batch=batch_images(experiment, preset), classes=prepared.batches.classes)
+    if attributes := list(prepared.batches.attribute_sizes.items()):
+        about["attributes"] = attributes  # in the order of their classifiers
+    if prepared.measures:
+        about["pseudo"] = rounded(prepared.measures, 4)
+    about["tested"] = "last step"
+    return about | about_machine(training, preset) | provenance()
+
+
+def about_machine(training: Training, preset: Preset) -> dict:
+    "Device, cost and last losses of a training."
     last = training.history[-1] if training.history else {}
+    device = torch.cuda.get_device_name() if training.plan.device == "cuda" else "cpu"
+    finished = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
     return dict(
-        experiment=describe(experiment),
-        size=preset.training_values(experiment),
-        data=data,
-        steps=training.plan.steps,
-        batch=batch_images(experiment, preset),
-        classes=prepared.batches.classes,
-        **(dict(attributes=attributes) if attributes else {}),  # in the order of their classifiers
-        **(dict(pseudo=rounded(prepared.measures, 4)) if prepared.measures else {}),
-        tested="last step",
-        device=torch.cuda.get_device_name() if training.plan.device == "cuda" else "cpu",
+        device=device,
         threads=preset.threads,
         half=training.plan.half,
         resumed_at=training.resumed_at,
         peak_memory_mb=round(peak_memory()),
         final=rounded(last, 5),
-        finished=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-        **provenance(),
+        finished=finished,
     )
 
 
@@ -358,24 +386,25 @@ def score(
     began = time.perf_counter()
     result = evaluate_run(record, experiment, protocol, preset=preset, archive=archive)
     summary = result.summary() | forgetting(result, experiment, protocol, record=record, preset=preset, archive=archive)
-    values = result.per_query()
-    ranked = dict(unmatched=result.unmatched, gallery=result.gallery) if isinstance(result, Scores) else {}
-    content = dict(
-        run=record["run"],
-        seed=record["seed"],
-        preset=preset.name,
-        protocol=protocol.model_dump(mode="json"),
-        fingerprint=source,
-        summary=rounded(summary, 7),
-        interval={k: [round(v, 7) for v in bootstrap_interval(per_query)] for k, per_query in values.items()},
-        queries=len(next(iter(values.values()))),
-        **ranked,
-        seconds=round(time.perf_counter() - began, 2),
-        peak_memory_mb=round(peak_memory()),
-        **pack_scores(result),
-    )
+    content = dict(run=record["run"], seed=record["seed"], preset=preset.name)
+    content |= dict(protocol=protocol.model_dump(mode="json"), fingerprint=source, summary=rounded(summary, 7))
+    content |= about_queries(result)
+    content |= dict(seconds=round(time.perf_counter() - began, 2), peak_memory_mb=round(peak_memory()))
+    content |= pack_scores(result)
     archive.write(name, content)
     return content
+
+
+def about_queries(result: Any) -> dict:  # of Scores or Measured
+    "Intervals over queries, and how many there are."
+    values = result.per_query()
+    intervals = {}
+    for metric, per_query in values.items():
+        intervals[metric] = [round(bound, 7) for bound in bootstrap_interval(per_query)]
+    about: dict = dict(interval=intervals, queries=len(next(iter(values.values()))))
+    if isinstance(result, Scores):
+        about |= dict(unmatched=result.unmatched, gallery=result.gallery)
+    return about
 
 
 def forgetting(

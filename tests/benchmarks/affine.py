@@ -19,8 +19,8 @@ from torchvision.ops import deform_conv2d
 from reidnb.models.affine import make_affine
 from reidnb.models.blocks import make_network
 from reidnb.models.configuration import Embedding
-from reidnb.runs.records import peak_memory
 from reidnb.runs.presets import load_preset
+from reidnb.runs.records import peak_memory
 
 
 class Deformed(nn.Conv2d):
