@@ -65,7 +65,7 @@ def test_a_table_says_its_data_and_the_rows_that_can_be_asked_for(capsys, tmp_pa
     numbers = {"documented": 85.8, "mean": 75.0, "sd": 1.25}
     second = {**cell, "row": 1, "run": "r50-02", "name": "second", "documented": "", "mean": "", "sd": ""}
     pd.DataFrame([{**cell, **numbers}, second]).to_csv(tmp_path / "cells.csv", index=False)
-    print_table(load_table("market-backbones"), load_preset(preset), (0,), tmp_path / "cells.csv")
+    print_table(load_table("market-backbones"), load_preset(preset), (0,), path=tmp_path / "cells.csv")
     _, title, _, heads, first, last = capsys.readouterr().out.splitlines()
     assert f"preset {preset} on {data} data, seeds 0; notes | ours ± sd over seeds" in title
     assert heads.split() == ["rows", "mAP"]

@@ -103,7 +103,7 @@ def test_a_published_run_is_trained_again_only_where_others_start_from_it(plans,
 
 def test_a_changed_setting_is_named(plans, smoke):
     job = plans["market-backbones"].jobs[0]
-    size = smoke.training_values("resnet50")
+    size = smoke.training_values(job.experiment)
     recorded = dict(size, image=list(size["image"]))  # as JSON gives it back
     record = dict(name=job.name, seed=0, finished="2026-01-01", experiment={}, size=recorded)
     record["data"] = dict(fingerprint=data_fingerprint("market", smoke))

@@ -2,6 +2,7 @@
 
 import pytest
 
+from reidnb.catalogue.experiment import Experiment
 from reidnb.core.configuration import ConfigurationError
 from reidnb.core.project import project_root
 from reidnb.runs.presets import load_preset, preset_names
@@ -17,9 +18,12 @@ def test_presets_scale_from_a_laptop_to_the_documents_settings():
 
 def test_training_values_are_those_of_the_method():
     mini = load_preset("mini")
-    assert mini.training_values("resnet50", "gan")["network"] == {"width": mini.gan_width, "blocks": mini.gan_blocks}
-    assert mini.training_values("resnet50")["network"]["blocks"] == [1, 1, 2, 1]
-    assert mini.training_values("resnet50", "vpm")["steps"] == mini.vpm_steps
+    generator = Experiment(method="dcgan", objective=dict(identity="none", metric="none"))
+    generated = mini.training_values(generator)
+    assert generated["network"] == {"width": mini.gan_width, "blocks": mini.gan_blocks}
+    assert (generated["steps"], generated["learning_rate"]) == (mini.gan_steps, mini.gan_rate)
+    assert mini.training_values(Experiment())["network"]["blocks"] == [1, 1, 2, 1]
+    assert mini.training_values(Experiment(method="vpm"))["steps"] == mini.vpm_steps
 
 
 @pytest.mark.parametrize(

@@ -17,7 +17,7 @@ def prepare(experiment, preset, seed, archive):
     from reidnb.runs import execute
 
     start = execute.starting_tensors(experiment, preset, seed, name="", archive=archive)
-    generated = execute.generated_images_for(experiment, preset, seed, archive)
+    generated = execute.generated_images_for(experiment, preset, seed, archive=archive)
     prepared = execute.prepare(execute.context_of(experiment, preset, seed, start=start, generated=generated))
     return prepared.method, prepared.batches
 

@@ -64,7 +64,7 @@ def results_files(preset: Preset, seeds: tuple) -> dict:  # file name → text
         "cells.csv": _cells_csv(preset, seeds, own=False),
         "own.csv": _cells_csv(preset, seeds, own=True),
         "findings.csv": _csv([CLAIM_COLUMNS, *claims]),
-        "scoreboard.md": _scoreboard(preset, seeds, claims, count_states(judged)),
+        "scoreboard.md": _scoreboard(preset, seeds, claims, scoreboard=count_states(judged)),
         "tables.md": _tables(preset, seeds),
     }
 
@@ -86,7 +86,7 @@ def _claim_line(claim):
     return [*where, finding.claim, claim.documented, claim.reproduced, differences]
 
 
-def _scoreboard(preset, seeds, claims, scoreboard):
+def _scoreboard(preset, seeds, claims, *, scoreboard):
     values = {"preset": preset.name, "seeds": ", ".join(map(str, seeds))}
     states = list(scoreboard["documented"])
     return render("scoreboard.md", **values, scoreboard=scoreboard, states=states, header=CLAIM_COLUMNS, claims=claims)

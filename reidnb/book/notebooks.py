@@ -124,6 +124,7 @@ def trained_run(
     table: str,  # slug
     row: str,  # name of a run; the table's first when empty
     preset: Preset,
+    *,
     seed: int = 0,
 ) -> TrainedRun:
     "A run of a table with its weights, trained here if they are not (`ConfigurationError` for a row that is not there)."
@@ -131,7 +132,7 @@ def trained_run(
     name = chosen_rows(plan, row)[0]
     experiment = plan.experiments[name]
     title = plan.names[name]
-    method = trained_experiment(experiment, preset, seed, title)
+    method = trained_experiment(experiment, preset, seed, name=title)
     return TrainedRun(method, experiment, title)
 
 
@@ -139,13 +140,14 @@ def trained_history(
     table: str,  # slug
     row: str,  # name of a run; the table's first when empty
     preset: Preset,
+    *,
     seed: int = 0,
 ) -> TrainingHistory:
     "How a run of a table was trained, trained here if its history is not on this machine."
     plan = load_table(table)
     name = chosen_rows(plan, row)[0]
     experiment = plan.experiments[name]
-    trained_experiment(experiment, preset, seed, plan.names[name])
+    trained_experiment(experiment, preset, seed, name=plan.names[name])
     folder = Archive(preset, published=False).run_folder(run_id(experiment, preset, seed))
     content = json.loads((folder / "history.json").read_text(encoding="utf8"))
     return TrainingHistory(content["history"], plan.names[name])
@@ -155,6 +157,7 @@ def trained_experiment(
     experiment: Experiment,
     preset: Preset,
     seed: int = 0,
+    *,
     name: str = "",  # for people
 ):
     "A trained method with its weights, trained here if they are not: reports draw what a network does, so a record alone is not enough."

@@ -105,7 +105,7 @@ def table_page(
         if cell.row not in rows:
             label = plain_text(table.notes.body[cell.row][0])
             rows[cell.row] = PageRow(names[cell.row], label, {})
-        number = _number(cell, reproduced[cell], references[cell], others.get(cell))
+        number = _number(cell, reproduced[cell], references[cell], beside=others.get(cell))
         rows[cell.row].numbers[groups[cell.column], cell.metric] = number
     by_column = sorted(reproduced, key=attrgetter("column"))
     columns = dict.fromkeys((groups[cell.column], cell.metric) for cell in by_column)
@@ -141,7 +141,7 @@ def _documented(cell):
     return float(cell.documented) if cell.documented else math.nan
 
 
-def _number(cell, ours, reference, beside):
+def _number(cell, ours, reference, *, beside):
     "The page's texts of one cell."
     documented = _documented(cell)
     short = partial(short_number, metric=cell.metric)

@@ -102,7 +102,7 @@ def _listening(reports, bar):
     "Collect failures and show progress in a thread while the jobs run."
     failures: dict[str, str] = {}
     finished = threading.Event()
-    listener = threading.Thread(target=_listen, args=(reports, bar, failures, finished))
+    listener = threading.Thread(target=_listen, args=(reports, bar), kwargs=dict(failures=failures, finished=finished))
     listener.start()
     try:
         yield failures
@@ -111,7 +111,7 @@ def _listening(reports, bar):
         listener.join()
 
 
-def _listen(reports, bar, failures, finished):
+def _listen(reports, bar, *, failures, finished):
     "Turn workers' reports into progress and failures until all have finished."
     while not (finished.is_set() and reports.empty()):
         try:

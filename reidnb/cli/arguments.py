@@ -8,6 +8,7 @@ def add_command(
     commands,  # of argparse
     name: str,
     function: Callable,  # called with the parsed arguments; gives the exit code, or None for 0
+    *,
     text: str,  # what it does, for --help
 ) -> argparse.ArgumentParser:
     "A command without arguments."

@@ -6,7 +6,7 @@ from reidnb.cli.output import print_json
 
 def add_to(commands):
     text = "Where the documents contradict themselves or their sources, and what is run."
-    add_json(add_command(commands, "audit", run, text))
+    add_json(add_command(commands, "audit", run, text=text))
 
 
 def run(args):

@@ -10,7 +10,7 @@ from reidnb.cli.planned import plan_named_tables
 
 def add_to(commands):
     text = "Run everything that is missing of many tables; can be killed and started again at any time."
-    command = add_command(commands, "batch", run, text)
+    command = add_command(commands, "batch", run, text=text)
     add_preset(command)
     add_tables(command)
     add_seeds(command)

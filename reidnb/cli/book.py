@@ -8,7 +8,7 @@ from reidnb.cli.arguments import add_command, add_preset, add_seeds
 
 def add_to(commands):
     text = "All tables and findings that have been run, on pages that open from a folder."
-    command = add_command(commands, "book", run, text)
+    command = add_command(commands, "book", run, text=text)
     add_preset(command)
     add_seeds(command)
     pages = "execute the notebooks that numbers link to, where they are missing or old"

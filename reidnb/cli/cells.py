@@ -8,7 +8,7 @@ from reidnb.cli.arguments import add_command, add_preset, add_seeds
 
 def add_to(commands):
     text = "Our numbers for the planned cells, or what the notes say (--documented)."
-    command = add_command(commands, "cells", run, text)
+    command = add_command(commands, "cells", run, text=text)
     add_preset(command)
     flags = {
         "--documented": "what the notes say: document,line,row,column,text",

@@ -5,7 +5,7 @@ from reidnb.cli.arguments import add_command, add_preset
 
 def add_to(commands):
     text = "Draw the data of a preset, or find the real sets, and count them."
-    command = add_command(commands, "data", run, text)
+    command = add_command(commands, "data", run, text=text)
     add_preset(command)
     command.add_argument("--jobs", type=int, default=1, help="processes that draw (default 1)")
 

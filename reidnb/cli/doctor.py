@@ -4,7 +4,7 @@ from reidnb.cli.arguments import add_command
 
 
 def add_to(commands):
-    add_command(commands, "doctor", run, "What is installed, what was found, and what each preset can run.")
+    add_command(commands, "doctor", run, text="What is installed, what was found, and what each preset can run.")
 
 
 def run(args):

@@ -6,11 +6,11 @@ from reidnb.cli.output import number_or_none, print_json
 
 def add_to(commands):
     text = "What the notes claim: does it follow from their numbers, does it hold on ours?"
-    command = add_command(commands, "findings", run, text)
+    command = add_command(commands, "findings", run, text=text)
     add_preset(command)
     add_tables(command)
     add_seeds(command)
-    command.add_argument("--all", action="store_true", help="also those that nobody ran")
+    command.add_argument("--all", action="store_true", help="also those that were not run")
     add_json(command)
 
 

@@ -9,7 +9,7 @@ from reidnb.cli.planned import missing_jobs, plan_named_tables
 
 
 def add_to(commands):
-    command = add_command(commands, "plan", run, "What would run, why, and about how long it would take.")
+    command = add_command(commands, "plan", run, text="What would run, why, and about how long it would take.")
     add_preset(command)
     add_tables(command)
     add_seeds(command)

@@ -5,7 +5,7 @@ from reidnb.cli.arguments import add_command, add_preset
 
 def add_to(commands):
     text = "Copy this machine's records of seeds 0, 1 and 2 to reports/records, to be committed."
-    command = add_command(commands, "publish", run, text)
+    command = add_command(commands, "publish", run, text=text)
     add_preset(command)
     replace = "also those of runs that are published already"
     command.add_argument("--replace", action="store_true", help=replace)

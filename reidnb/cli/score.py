@@ -10,7 +10,7 @@ METRICS = ("mAP", "R1", "R5", "R10", "mINP", "mAP_trapezoid")
 
 def add_to(commands):
     text = "Score features from any framework: an .npz with features, pids, camids and split."
-    command = add_command(commands, "score", run, text)
+    command = add_command(commands, "score", run, text=text)
     features = "the .npz file; several are an ensemble by the sum of cosine distances"
     command.add_argument("features", nargs="+", help=features)
     metrics = ("cosine", "euclidean")

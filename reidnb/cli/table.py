@@ -8,7 +8,7 @@ from reidnb.cli.output import print_failures
 
 def add_to(commands):
     text = "Regenerate a table: run what is missing, lay our numbers beside the notes'."
-    command = add_command(commands, "table", run, text)
+    command = add_command(commands, "table", run, text=text)
     add_preset(command)
     command.add_argument("table", help="its name, see 'reidnb tables'")
     add_seeds(command, "0")
@@ -28,17 +28,17 @@ def run(args):
     preset = load_preset(args.preset)
     seeds = parse_seeds(args.seeds)
     rows = chosen_rows(table, args.rows)
-    failures = _regenerate(table, preset, seeds, rows, args)
+    failures = _regenerate(table, preset, seeds, rows=rows, args=args)
     print_failures(failures)
     if failures:
         return 1
     stem = _render(args, preset)
-    print_table(table, preset, seeds, stem.with_suffix(".csv"))
+    print_table(table, preset, seeds, path=stem.with_suffix(".csv"))
     print(f"\npage   {stem.with_suffix('.html')}\ncells  {stem.with_suffix('.csv')}")
     return 0
 
 
-def _regenerate(table, preset, seeds, rows, args):
+def _regenerate(table, preset, seeds, *, rows, args):
     from reidnb.book.tables import regenerate
 
     parallel = args.jobs or None
@@ -52,11 +52,11 @@ def _render(args, preset):
     return render_table(args.table, preset, args.seeds, **options)
 
 
-def print_table(table, preset, seeds, path):
+def print_table(table, preset, seeds, *, path):
     "The table in the terminal, the notes' values beside ours, from the CSV that its notebook wrote."
     frame = _read_cells(path)
     documented = bool(frame["documented"].notna().any())
-    _print_title(table, preset, seeds, documented)
+    _print_title(table, preset, seeds, documented=documented)
     columns = list(dict.fromkeys(zip(frame["group"], frame["metric"])))
     rows = [_row(part, columns, documented) for _, part in frame.groupby("row", sort=True)]
     heads = ["rows", "", *(" ".join(filter(None, column)) for column in columns)]
@@ -73,7 +73,7 @@ def _read_cells(path):
     return pd.read_csv(path, keep_default_na=False, na_values=numbers)  # a row may be called "None"
 
 
-def _print_title(table, preset, seeds, documented):
+def _print_title(table, preset, seeds, *, documented):
     notes = table.notes
     sides = "notes | ours" if documented else "ours"
     where = f"document {notes.document}, line {notes.line}"

@@ -6,7 +6,7 @@ from reidnb.cli.output import print_json
 
 def add_to(commands):
     text = "List the tables: where they stand in the notes, how much they run."
-    add_json(add_command(commands, "tables", run, text))
+    add_json(add_command(commands, "tables", run, text=text))
 
 
 def run(args):

@@ -36,7 +36,7 @@ def probabilities(
     "What the attribute distance compares."
     return torch.cat([z.float().softmax(1) for z in logits], 1)
 
-
+# %% ../../nbs/losses/09_attributes.ipynb #555d1cf8
 class AttributeDistance(nn.Module):
     "Learned weights of |x − y|, x · y and (x − y)²."
 
@@ -76,7 +76,7 @@ def attribute_margins(
         margin = torch.where(different >= least, value, margin)
     return margin
 
-
+# %% ../../nbs/losses/09_attributes.ipynb #4dbce081
 def margin_triplets(
     distances: torch.Tensor,  # (B, B)
     labels: torch.Tensor,  # (B,) identities
@@ -101,7 +101,7 @@ class AttributeTerm(Term):
     def forward(self, observation: Observation) -> dict[str, torch.Tensor]:
         return {"attributes": attribute_loss(observation.attribute_logits, observation.batch["attributes"])}
 
-
+# %% ../../nbs/losses/09_attributes.ipynb #0202ea14
 class RefinedTripletTerm(Term):
     "A triplet loss whose distance or margin depends on attributes (000, lines 464 to 468)."
 

@@ -50,7 +50,7 @@ class FeatureAutoencoder(nn.Module):
         norm = code.abs().sum(1) if name == "ae_l1" else code.square().sum(1)
         return error + penalty * norm
 
-
+# %% ../../nbs/losses/11_autoencoder.ipynb #343e0a06
 def code_change(
     student: torch.Tensor,  # (N, code) logits of the code
     teacher: torch.Tensor,  # (N, code)
@@ -70,7 +70,7 @@ def as_rows(
     "Positions of a feature map, one below the other."
     return feature_map.permute(0, 2, 3, 1).flatten(0, 2)
 
-
+# %% ../../nbs/losses/11_autoencoder.ipynb #4673306d
 class AutoencoderTerm(Term):
     "The three autoencoders beside a first task; they get features without gradient."
 

@@ -17,12 +17,12 @@ class Triplet(MetricLoss):
     implementation: ClassVar[str] = "reidnb.losses.triplet:triplet_loss"
 
     kind: Literal["triplet"] = "triplet"
-    margin: float = Field(0.3, ge=0)
+    margin: float = Field(0.3, ge=0)  # m (004, line 21)
     margin_steps: tuple[
         tuple[float, float], ...
-    ] = ()  # (epoch, margin): another margin from this epoch (002, line 184)
+    ] = ()  # (epoch, margin): another margin from this epoch on (002, line 184)
     distance: Distance = "euclidean"
-    mining: Literal["hard", "all"] = "hard"  # hardest of each anchor, or all triplets that violate the margin
+    mining: Literal["hard", "all"] = "hard"  # the hardest triplet of each anchor, or all that violate the margin
 
     def margin_at(
         self,
@@ -40,16 +40,16 @@ class Triplet(MetricLoss):
 
 
 class SoftTriplet(MetricLoss):
-    "log(1 + exp(a_p − a_n)): a soft margin (Hermans et al. 2017)."
+    "log(1 + exp(a_p − a_n)): a soft margin (Hermans et al. 2017; 001, line 17)."
 
     implementation: ClassVar[str] = "reidnb.losses.triplet:soft_triplet_loss"
 
     kind: Literal["soft_triplet"] = "soft_triplet"
     distance: Distance = "euclidean"
 
-
+# %% ../../nbs/losses/02_triplet.ipynb #a436bcae
 class TripletPlusPositive(MetricLoss):
-    "a_p + (a_p − a_n + m)₊: the triplet loss with the positive distance added (001, line 73)."
+    "a_p + (a_p − a_n + m)₊: the triplet loss with the positive distance added (001, line 72)."
 
     implementation: ClassVar[str] = "reidnb.losses.triplet:triplet_plus_positive_loss"
 

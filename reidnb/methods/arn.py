@@ -71,19 +71,8 @@ class PreparedARN(ARNNetwork):
     "How ARN is made for a training."
 
     @classmethod
-    def create(cls, context: Context, classes: int, attributes: dict | None = None) -> "ARNNetwork":
-        "The method, freshly initialised."
-        experiment = context.experiment
-        return cls(
-            experiment.model,
-            context.size,
-            experiment.objective,
-            options=context.options,
-            augmentation=experiment.augmentation,
-            classes=classes,
-            seed=context.seed,
-            image=context.image,
-        )
+    def further_options(cls, context: Context, attributes: dict | None) -> dict:
+        return {"options": context.options, "image": context.image}
 
     @classmethod
     def batches(cls, context: Context) -> Any:

@@ -54,11 +54,6 @@ class NoiseNetworks(GeneratorMethod):
 class DCGAN(NoiseNetworks):
     "Images from noise."
 
-    def begin_phase(self, phase: str = "", epoch: float = 0.0):
-        "Only the network of a phase learns."
-        for name, part in self.named_children():
-            part.requires_grad_(name == phase)
-
     def losses(self, batch: dict) -> dict:  # name -> scalar
         "The losses of a phase, on a batch from `ImageBatches`."
         rng = step_generator(self.seed, batch["step"])

@@ -50,7 +50,9 @@ class HHLNetwork(EmbeddingMethod):
         self.augmentation = augmentation
         self.seed = seed
         branch = identity_branch(cast(Bottleneck, model.bottleneck), self.net.dim, size)
-        self.shared, self.dropout = branch.layers[:-1], branch.layers[-1]
+        *shared, dropout = branch.layers  # linear, norm, ReLU; dropout is only for the classifier
+        self.shared = nn.Sequential(*shared)
+        self.dropout = dropout
         self.classifier = Classifier(branch.hidden, classes, objective.identity)
         self.triplet_layer: nn.Linear | None = None
         weights = {"identity": objective.identity.weight}
@@ -58,20 +60,6 @@ class HHLNetwork(EmbeddingMethod):
             self.triplet_layer = nn.Linear(branch.hidden, max(8, options.dim * size.width // 64))
             weights["triplets"] = options.beta
         self.weighted_sum = WeightedSum(weights, learned=objective.weights == "learned")
-
-    @classmethod
-    def create(cls, context: Context, classes: int, attributes: dict | None = None) -> "HHLNetwork":
-        "The method, freshly initialised."
-        experiment = context.experiment
-        return cls(
-            experiment.model,
-            context.size,
-            experiment.objective,
-            options=context.options,
-            augmentation=experiment.augmentation,
-            classes=classes,
-            seed=context.seed,
-        )
 
 # %% ../../nbs/methods/08_hhl.ipynb #13b131e1
 class HHL(HHLNetwork):
@@ -83,7 +71,7 @@ class HHL(HHLNetwork):
 
     def losses(self, batch: dict) -> dict:  # name -> scalar
         "The losses of a batch from `HHLBatches`."
-        generator = step_generator(self.seed, batch["step"])
+        generator = step_generator(self.seed, batch["step"])  # of random numbers
         x4 = self._shared_features(batch["image"], generator)
         losses = {"identity": self.classifier(self.dropout(x4), batch["label"])}
         if self.triplet_layer is not None:
@@ -113,7 +101,7 @@ class HHL(HHLNetwork):
         return hhl_triplet_loss(
             vectors,
             all_labels,
-            all_labels >= 0,
+            all_labels >= 0,  # of the source
             is_style=is_style,
             triplets=self.options.triplets,
             margin=self.options.margin,
@@ -133,7 +121,7 @@ class PreparedHHL(HHL):
         options = context.options
         images = context.open(context.experiment.data)
         labelled = context.pk_batches(images)
-        method = started(cls.create(context, labelled.classes), context)
+        method = started(cls.create(context, labelled.classes), context)  # with the weights of an earlier run
         identities = max(2, options.source_images // 8 // context.batch_divisor)
         instances = 8 if labelled.fewest_images >= 8 else 4  # small presets have fewer images of an identity
         triplets = PKBatches(images, identities * instances, instances, seed=context.seed + 1)

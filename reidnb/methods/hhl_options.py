@@ -17,26 +17,30 @@ class HHLOptions(TargetOptions):
     implementation: ClassVar[str] = "reidnb.methods.hhl:PreparedHHL"
 
     kind: Literal["hhl"] = "hhl"
-    triplets: Literal["none", "source", "C", "D", "CD"] = "CD"  # L_C, L_D, L_CD; source: of the source alone
-    beta: float = Field(0.5, gt=0)  # β of the triplets
+    triplets: Literal["none", "source", "C", "D", "CD"] = (
+        "CD"  # L_C, L_D or L_CD; source: ordinary triplets of the source
+    )
+    beta: float = Field(0.5, gt=0)  # β, the weight of L_T
     margin: float = Field(0.3, ge=0)
-    dim: int = Field(128, ge=8)  # of the vector that triplets compare, at width 64; scales with the width
-    source_images: int = Field(64, ge=4)  # eight of each identity
-    target_images: int = Field(16, ge=2)  # n_t, each with all its styles
+    dim: int = Field(128, ge=8)  # of the vector that triplets compare, for a network of width 64; scales with the width
+    source_images: int = Field(64, ge=4)  # of the triplets in a batch, eight of each identity
+    target_images: int = Field(16, ge=2)  # n_t in a batch, each with all its styles
     sampling: Literal["random", "clustered", "supervised"] = (
-        "random"  # any images, of different clusters, or identities
+        "random"  # target images of a batch: any; of different clusters; of different identities, an upper bound
     )
     backbone_rate: float = Field(0.1, gt=0)  # relative to the new layers' (003, line 234)
 
     def check(self, experiment: Any):
         "Refuse a missing classifier, bottleneck or generator of camera styles (`ValueError`)."
         bottleneck = experiment.model.bottleneck
-        complete = experiment.objective.identity and bottleneck and bottleneck is not True
+        complete = (
+            experiment.objective.identity and bottleneck and bottleneck is not True
+        )  # `true` has neither ReLU nor dropout
         require(complete, "method = hhl: expected an identity loss and model.bottleneck = { dim = … }")
         generator = experiment.generator
-        styles = generator is not None and generator.method.kind == "stargan"
+        has_styles = generator is not None and generator.method.kind == "stargan"
         needs_styles = self.triplets in ("C", "CD")
         message = f"method.triplets = {self.triplets} needs a generator of the target's camera styles"
-        require(styles or not needs_styles, message)
+        require(has_styles or not needs_styles, message)
         message = f"generator: expected a run with method = stargan on {self.target}"
-        require(generator is None or (styles and generator.data == self.target), message)
+        require(generator is None or (has_styles and generator.data == self.target), message)

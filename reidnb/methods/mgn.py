@@ -66,15 +66,5 @@ class MGN(EmbeddingMethod):
         return torch.cat(self.net(images), 1).flatten(1)
 
     @classmethod
-    def create(cls, context: Context, classes: int, attributes: dict | None = None) -> "MGN":
-        "The method, freshly initialised."
-        experiment = context.experiment
-        return cls(
-            experiment.model,
-            context.size,
-            experiment.objective,
-            branches=context.options.branches(),
-            augmentation=experiment.augmentation,
-            classes=classes,
-            seed=context.seed,
-        )
+    def further_options(cls, context: Context, attributes: dict | None) -> dict:
+        return {"branches": context.options.branches()}

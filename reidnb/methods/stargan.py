@@ -65,11 +65,6 @@ class CameraNetworks(GeneratorMethod):
 class StarGAN(CameraNetworks):
     "Translation between the cameras of a domain."
 
-    def begin_phase(self, phase: str = "", epoch: float = 0.0):
-        "Only the network of a phase learns."
-        for name, part in self.named_children():
-            part.requires_grad_(name == phase)
-
     def losses(self, batch: dict) -> dict:  # name -> scalar
         "The losses of a phase, on a batch from `ImageBatches`."
         source_camera = batch[f"{self.domain}_camera"]

@@ -15,16 +15,16 @@ class SupervisedOptions(MethodOptions):
     implementation: ClassVar[str] = "reidnb.methods.supervised:Supervised"
 
     kind: Literal["supervised"] = "supervised"
-    match_colours: str | None = None  # a data set whose mean colours the training images get
+    match_colours: str | None = None  # a data set whose colours the training images get: mean and standard deviation
 
     def domains(self) -> tuple[str, ...]:
         return (self.match_colours,) if self.match_colours else ()
 
     def check(self, experiment: Any):
-        "Refuse an objective without a loss, and generated images that are no translations."
+        "Refuse an objective without a loss, and a generator that does not translate the training images (`ValueError`)."
         objective = experiment.objective
-        losses = objective.identity or objective.metric or objective.ratio
-        require(losses, "objective: expected an identity loss, a metric loss or a ratio loss")
+        any_loss = objective.identity or objective.metric or objective.ratio
+        require(any_loss, "objective: expected an identity loss, a metric loss or a ratio loss")
         if experiment.generator:
             check_translation(experiment)
         translated = experiment.generator or self.match_colours

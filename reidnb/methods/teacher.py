@@ -4,11 +4,11 @@
 
 # %% auto #0
 __all__ = ['CLASSIFIER', 'AUTOENCODERS', 'TEACHER', 'STUDENT_CLASSIFIER', 'is_inference', 'previous_classifier',
-           'previous_autoencoder', 'DistillationTerm']
+           'previous_autoencoder', 'distillation_weights', 'code_changes', 'DistillationTerm']
 
 # %% ../../nbs/methods/02_teacher.ipynb #7b011ccf
 import copy
-from typing import cast
+from collections.abc import Iterable
 
 import torch
 from torch import nn
@@ -67,6 +67,28 @@ def previous_autoencoder(
     autoencoder.load_state_dict(tensors)
     return autoencoder
 
+# %% ../../nbs/methods/02_teacher.ipynb #e11b87da
+def distillation_weights(options: Distillation | None) -> dict[str, float]:
+    "The weights of the losses that a description has."
+    if options is None:
+        return {}
+    weights = {name: getattr(options, name) for name in ("ce_dist", "tr_dist") if getattr(options, name)}
+    if options.codes:
+        weights["codes"] = options.code_weight
+    return weights
+
+
+def code_changes(
+    coders: Iterable,  # of FeatureAutoencoder
+    student: torch.Tensor,  # (N, D)
+    teacher: torch.Tensor,  # (N, D)
+    *,
+    kind: str,  # mse or bce
+) -> torch.Tensor:  # scalar
+    "Sum of the changes of all codes that are kept."
+    changes = [code_change(coder.code(student), coder.code(teacher), kind) for coder in coders]
+    return torch.stack(changes).sum()
+
 # %% ../../nbs/methods/02_teacher.ipynb #b52b5f08
 class DistillationTerm(Term):
     "A frozen network, and how far the one that learns has moved from it."
@@ -91,18 +113,8 @@ class DistillationTerm(Term):
         self.requires_grad_(False).eval()
         self.student_classifier.requires_grad_(True)
 
-    @staticmethod
-    def weights_of(options: Distillation | None) -> dict[str, float]:
-        "The weights of the losses that a description has."
-        if options is None:
-            return {}
-        weights = {name: getattr(options, name) for name in ("ce_dist", "tr_dist")}
-        if options.codes:
-            weights["codes"] = options.code_weight
-        return {name: weight for name, weight in weights.items() if weight or name == "codes"}
-
     def weights(self) -> dict[str, float]:
-        return self.weights_of(self.options)
+        return distillation_weights(self.options)
 
     def forward(self, observation: Observation) -> dict[str, torch.Tensor]:
         options, student, losses = self.options, observation.features, {}
@@ -115,18 +127,9 @@ class DistillationTerm(Term):
         if options.tr_dist:
             losses["tr_dist"] = distance_distillation_loss(student["global"].float(), teacher["global"].float())
         if options.codes:
-            losses["codes"] = self._code_changes(student, teacher)
+            coders, kind = self.coders.values(), options.code_loss
+            losses["codes"] = code_changes(coders, self._rows(student), self._rows(teacher), kind=kind)
         return losses
-
-    def _code_changes(self, student, teacher):
-        "Sum of the changes of all codes that are kept."
-        student_rows, teacher_rows = self._rows(student), self._rows(teacher)
-        changes = []
-        for coder in self.coders.values():
-            autoencoder = cast(FeatureAutoencoder, coder)
-            codes = autoencoder.code(student_rows), autoencoder.code(teacher_rows)
-            changes.append(code_change(*codes, self.options.code_loss))
-        return torch.stack(changes).sum()
 
     def _rows(self, features):
         return as_rows(features["map"]) if self.over_positions else features["global"]

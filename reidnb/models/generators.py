@@ -19,7 +19,7 @@ def _norm_relu(layer):
     return [layer, norm, nn.ReLU()]
 
 
-def _reflecting(inputs, outputs, kernel, bias=False):
+def _reflecting(inputs, outputs, kernel, *, bias=False):
     "A convolution that pads by reflection."
     return nn.Conv2d(inputs, outputs, kernel, padding=kernel // 2, padding_mode="reflect", bias=bias)
 

@@ -43,7 +43,7 @@ MARKERS = list("osD^v<>Ph*Xd")
 LEGEND_RIGHT: dict[str, Any] = dict(loc="center left", bbox_to_anchor=(1.0, 0.5), fontsize=7)
 
 
-def _scatter_chosen(ax, projection, labels, order):
+def _scatter_chosen(ax, projection, labels, *, order):
     "Points whose colours and markers follow the order of the labels."
     x, y = projection.T
     palette = sns.color_palette("colorblind", len(order))
@@ -71,7 +71,7 @@ def scatter_groups(
         label = f"{len(names) - len(chosen)} others"
         ax.scatter(x, y, s=5, color="#cccccc", linewidths=0, label=label)
     order = [str(name) for name in chosen]
-    _scatter_chosen(ax, projection[shown], groups[shown].astype(str), order)
+    _scatter_chosen(ax, projection[shown], groups[shown].astype(str), order=order)
     ax.set(xticks=[], yticks=[], title=title)
     ax.legend(markerscale=1.2, frameon=False, **LEGEND_RIGHT)
 
@@ -80,6 +80,7 @@ def outline_groups(
     ax: Axes,
     projection: np.ndarray,  # (N, 2)
     groups: np.ndarray,  # (N,) from 0; −1 has no outline
+    *,
     colors: dict,  # group → colour
 ):
     "The convex outline of each group of three points or more."

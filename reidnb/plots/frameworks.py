@@ -86,7 +86,7 @@ def _kind(module):
         module = next(module.children())
     return type(module).__name__
 
-
+# %% ../../nbs/plots/06_frameworks.ipynb #1f7771ee
 def _describe_parts(method):
     "Name of each box → Part."
     parts: dict = {}
@@ -335,7 +335,7 @@ def _clear_bend(start, end, boxes):
     return min(BENDS, key=lambda bend: _crossings(_curve(start, end, bend), boxes))
 
 # %% ../../nbs/plots/06_frameworks.ipynb #288775c3
-def _draw_box(ax, centre, text, face):
+def _draw_box(ax, centre, text, *, face):
     "A rounded box with text in it."
     x, y = centre
     corner = (x - BOX_WIDTH / 2, y - BOX_HEIGHT / 2)
@@ -389,5 +389,5 @@ def plot_framework(framework: Framework, title: str = "") -> Figure:
         _draw_arrow(ax, route, full)
     for name, centre in centres.items():
         text, face = _box_text(framework, name)
-        _draw_box(ax, centre, text, face)
+        _draw_box(ax, centre, text, face=face)
     return fig

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 
 import matplotlib as mpl
 import seaborn as sns
-from cycler import cycler
+from matplotlib.rcsetup import cycler
 
 # %% ../../nbs/plots/00_style.ipynb #fad0b2c8
 PALETTE = sns.color_palette("colorblind").as_hex()

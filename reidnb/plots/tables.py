@@ -74,7 +74,7 @@ def _draw_values(ax, part, placed):
     ax.errorbar(part["mean"], rows + shift, fmt="none", **bars)
 
 
-def _draw_changes(ax, part, placed, reference):
+def _draw_changes(ax, part, placed, *, reference):
     "Bars from the reference row's value; error bars where there are several seeds."
     rows = np.arange(len(part))
     for series, shift in placed:
@@ -119,7 +119,7 @@ def plot_cells(
     size = (10, _height(names, label, title))
     fig, (left, right) = plt.subplots(1, 2, figsize=size, sharey=True, layout="constrained")
     _draw_values(left, part, placed)
-    _draw_changes(right, part, placed, base)
+    _draw_changes(right, part, placed, reference=base)
 
     left.set_yticks(range(len(part)), names)
     left.set_ylim(len(part) - 0.5, -0.5)  # the first row on top

@@ -30,21 +30,21 @@ Operand = str | float
 class Finding(Configuration):
     "A claim of the notes, and the cells that test it."
 
-    claim: str  # in English
+    claim: str  # translated into English
     document: str = Field(pattern=r"^00[0-4]$")
     line: int = Field(ge=1)
     source: Literal["words", "table"]  # a sentence of the notes, or the rows that a table compares
-    table: str  # slug
+    table: str  # slug of the table whose cells are compared
     more: list[Operand] = []
     than: list[Operand] = []
-    by: float = Field(0.0, ge=0)  # points
+    by: float = Field(0.0, ge=0)  # in the unit of the cells
     near: list[Operand] = []
-    within: float = Field(1.0, gt=0)  # points
-    of: str = Field("every", pattern="^(every|mean)$")  # pairs
+    within: float = Field(1.0, gt=0)  # in the unit of the cells
+    of: str = Field("every", pattern="^(every|mean)$")  # whether every pair has to agree, or their mean
 
     @model_validator(mode="after")
     def _one_comparison(self):
-        "Refuse a finding with no comparison, with two, or with lists that do not fit (`ConfigurationError`)."
+        "Refuse a finding with no comparison, with two, or with lists that do not fit (`ValueError`)."
         if bool(self.near) == bool(self.more) or bool(self.more) != bool(self.than):
             raise ValueError("a finding has 'more' and 'than', or 'near'")
         if self.near and len(self.near) != 2:
@@ -55,10 +55,10 @@ class Finding(Configuration):
         return self
 
     def pairs(self) -> list:  # of (operand, operand)
-        "The comparisons that the finding makes, the larger side first."
+        "The comparisons that the finding makes; of `more` and `than` the larger side first."
         if self.near:
             return [tuple(self.near)]
-        length = max(len(self.more), len(self.than))
+        length = max(len(self.more), len(self.than))  # a single entry is repeated
         larger = self.more * (length // len(self.more))
         smaller = self.than * (length // len(self.than))
         return list(zip(larger, smaller))
@@ -104,7 +104,8 @@ def _find_cell(text, finding):
     where = f"findings.toml ({finding.claim[:40]}…): {text!r}"
     if not cells:
         names = sorted({f"{c.run} {c.protocol} {c.metric}" for c in table.cells})
-        raise ConfigurationError(f"{where} names no cell of {slug}{nearest(text, names)}")
+        suggestion = nearest(text, names)  # the name that is spelt most like it
+        raise ConfigurationError(f"{where} names no cell of {slug}{suggestion}")
     protocols = sorted({c.protocol for c in cells})
     if len(protocols) > 1:
         raise ConfigurationError(f"{where} needs a protocol, one of {', '.join(protocols)}")
@@ -118,8 +119,8 @@ def _cells_of(operand, finding):
     return [_find_cell(name.strip(), finding) for name in operand.split(" - ")]
 
 
-def _difference(values):
-    "The first value minus the others."
+def _first_minus_others(values):
+    "The value of an operand from those of its cells: one, or a difference."
     first, *others = values
     return first - sum(others)
 
@@ -127,7 +128,12 @@ def _difference(values):
 class _OperandValues:
     "Documented and reproduced values of operands; each table is read once."
 
-    def __init__(self, preset: Preset, seeds: tuple, published: bool = True):
+    def __init__(
+        self,
+        preset: Preset,
+        seeds: tuple,  # of the runs
+        published: bool = True,  # False: only what this machine trained counts
+    ):
         self.preset = preset
         self.seeds = seeds
         self.published = published
@@ -144,13 +150,13 @@ class _OperandValues:
         if not isinstance(operand, str):
             return operand
         texts = [cell.documented for _, cell in _cells_of(operand, finding)]
-        return _difference([float(text) if text else math.nan for text in texts])
+        return _first_minus_others([float(text) if text else math.nan for text in texts])
 
     def reproduced(self, operand: Operand, finding: Finding) -> np.ndarray:  # (seeds,), nan where a seed did not run
         "Our values."
         if not isinstance(operand, str):
             return np.full(len(self.seeds), operand, dtype=float)
-        return _difference([self._of_seeds(*table_cell) for table_cell in _cells_of(operand, finding)])
+        return _first_minus_others([self._of_seeds(*table_cell) for table_cell in _cells_of(operand, finding)])
 
     def _of_seeds(self, slug, cell):
         values = self._reproduced(slug)[cell].values
@@ -171,7 +177,7 @@ HOLDS, FAILS, UNDECIDED, NOT_RUN = "holds", "fails", "undecided", "not run"
 
 def half_width(
     values: np.ndarray,  # (seeds,)
-    variance: float = 0.0,  # of one seed's value, as the table's other rows suggest
+    variance: float = 0.0,  # of one seed's value, typical for the table
 ) -> float:
     "Half of the 90 % interval of a mean: the larger of what its own values and the table's noise give."
     n = len(values)
@@ -191,9 +197,7 @@ def _judge_near(d, h, within):
 
 def _judge_more(d, h, by):
     "Whether one number is larger than another by enough."
-    is_enough = d >= by if by else d > 0
-    is_certain = not h or d - h > 0
-    if is_enough and is_certain:
+    if d >= by and d - h > 0:
         return HOLDS
     return FAILS if d + h < by or d + h <= 0 else UNDECIDED
 
@@ -210,8 +214,8 @@ def judge(
     return _judge_near(d, h, finding.within) if finding.near else _judge_more(d, h, finding.by)
 
 # %% ../../nbs/results/01_findings.ipynb #7c858b44
-def _all_hold(states):
-    "The state of a finding from the states of its pairs: all have to hold."
+def _state_of_all(states):
+    "The state of a finding from the states of its pairs: it holds where all do."
     for state in (NOT_RUN, FAILS, UNDECIDED):
         if state in states:
             return state
@@ -226,7 +230,7 @@ class Difference(NamedTuple):
 
 
 def _written_difference(difference, *, per_cent):
-    "A difference and its half width to the same place: one decimal for per cent, else two digits of the width."
+    "A difference and its half width, with one decimal for per cent, else as many as two significant digits of the width take."
     mean, half = difference
     places = 1 if per_cent else 4
     if not per_cent and 0 < half < math.inf:
@@ -253,21 +257,22 @@ class JudgedFinding:
         return [_written_difference(d, per_cent=per_cent) for d in self.reproduced_differences]
 
 # %% ../../nbs/results/01_findings.ipynb #35fa2cc0
-def _differences(pairs, value: Callable):
-    "Larger side minus smaller side of each pair."
+def _differences_of(pairs, value: Callable):
+    "Larger side minus smaller side of each pair, where `value` gives an operand's value or values."
     return np.array([value(larger) - value(smaller) for larger, smaller in pairs])
 
 
 def _judge_documented(finding, values):
     "State and differences on the notes' numbers."
-    differences = _differences(finding.pairs(), lambda operand: values.documented(operand, finding))
+    differences = _differences_of(finding.pairs(), lambda operand: values.documented(operand, finding))
     if finding.of == "mean":
         differences = differences.mean(keepdims=True)
     states = [judge(finding, np.array([d]), 0.0) for d in differences]
-    return _all_hold(states), differences.tolist()
+    return _state_of_all(states), differences.tolist()
 
 # %% ../../nbs/results/01_findings.ipynb #42cd37c1
 def _mean_difference(differences, h):
+    "The mean over seeds with its half width."
     if not len(differences):
         return Difference(math.nan, math.nan)
     return Difference(float(differences.mean()), h)
@@ -276,17 +281,17 @@ def _mean_difference(differences, h):
 def _judge_reproduced(finding, values):
     "State and differences on our numbers, from the seeds that all cells have."
     pairs = finding.pairs()
-    differences = _differences(pairs, lambda operand: values.reproduced(operand, finding))  # (pairs, seeds)
+    differences = _differences_of(pairs, lambda operand: values.reproduced(operand, finding))  # (pairs, seeds)
     has_all = ~np.isnan(differences).any(0)
     differences = differences[:, has_all]
     variances = np.array([sum(values.variance(operand, finding) for operand in pair) for pair in pairs])
     if finding.of == "mean":
         differences = differences.mean(0, keepdims=True)
-        variances = variances.mean(keepdims=True) / len(pairs)
+        variances = variances.mean(keepdims=True) / len(pairs)  # of a mean of that many differences
     widths = [half_width(d, variance) for d, variance in zip(differences, variances)]
     states = [judge(finding, d, h) for d, h in zip(differences, widths)]
     means = [_mean_difference(d, h) for d, h in zip(differences, widths)]
-    return _all_hold(states), means
+    return _state_of_all(states), means
 
 # %% ../../nbs/results/01_findings.ipynb #4740146a
 def judge_findings(

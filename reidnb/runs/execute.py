@@ -129,7 +129,9 @@ def prepare(context: Context) -> Prepared:
 # ---- images that another run generates
 
 
-def generated_images_for(experiment: Experiment, preset: Preset, seed: int, archive: Archive) -> GeneratedImages | None:
+def generated_images_for(
+    experiment: Experiment, preset: Preset, seed: int, *, archive: Archive
+) -> GeneratedImages | None:
     "Images that the generator of an experiment makes for it, if it has one; trains it if it has not run."
     if experiment.generator is None:
         return None
@@ -159,7 +161,7 @@ def images_of_generator(
         image=preset.image_size,
         folder=image_folder(preset),
         images=lambda name: open_data(name, preset, "train"),
-        load=cache(lambda: load_trained(record, generator, preset, archive)),
+        load=cache(lambda: load_trained(record, generator, preset, archive=archive)),
     )
     return generator.method.implemented().generated(request)
 
@@ -243,7 +245,7 @@ def run(
     if record := archive.read(run_name):
         return record
     start = starting_tensors(experiment, preset, seed, name=name, archive=archive)
-    generated = generated_images_for(experiment, preset, seed, archive)
+    generated = generated_images_for(experiment, preset, seed, archive=archive)
     context = context_of(experiment, preset, seed, start=start, generated=generated)
     folder, began = archive.run_folder(run_name), time.perf_counter()
     trained = train(context, preset, run_name=run_name, folder=folder, progress=progress)
@@ -315,8 +317,8 @@ def load_trained(
     record: dict,  # of a finished run
     experiment: Experiment,
     preset: Preset,
-    archive: Archive | None = None,
     *,
+    archive: Archive | None = None,
     file: str = WEIGHTS,  # or one of its snapshots
 ) -> Any:  # the method, which embeds images
     "The trained method of a run whose weights are on this machine (`CheckpointError` if they are not)."
@@ -360,10 +362,10 @@ def evaluate_run(
     if protocol.task == "attributes":
         options["attributes"] = identity_attributes(protocol.data, preset)
     if protocol.change == "style":
-        options["styles"] = generated_images_for(experiment, preset, record["seed"], archive)
+        options["styles"] = generated_images_for(experiment, preset, record["seed"], archive=archive)
     results = []
     for file in weight_files(record, protocol, archive):
-        method = load_trained(record, experiment, preset, archive, file=file)
+        method = load_trained(record, experiment, preset, archive=archive, file=file)
         results.append(evaluate(method, images, protocol, **options))
     return max(results, key=lambda scores: scores.summary().get("mAP", 0.0))
 

@@ -348,10 +348,10 @@ def plan_tables(
     "What some tables would run, or which data they lack."
     archive = Archive(preset, published=published)
     records = archive.records()
-    return [_planned_table(load_table(slug), seeds, archive, records) for slug in slugs]
+    return [_planned_table(load_table(slug), seeds, archive, records=records) for slug in slugs]
 
 
-def _planned_table(table, seeds, archive, records):
+def _planned_table(table, seeds, archive, *, records):
     jobs, missing_data = [], ""
     try:
         jobs = plan_table(table, archive.preset, seeds)

@@ -215,7 +215,7 @@ class Archive:
         replace: bool = False,  # also what is published already
     ) -> int:  # files copied
         "Copy records and scores of this machine to the published ones; what is no longer among the names goes."
-        # A run that is published whole stays as it is: somebody who trained it again, to check it or to start another run
+        # A run that is published whole stays as it is: who trained it again, to check it or to start another run
         # from it, does not change the project's numbers by that. A run that lacks a score is published anew with all of
         # its scores, which come from one training.
         incomplete = {_run_of(name) for name in names if replace or not self._is_published(name)}

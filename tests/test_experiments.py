@@ -1,0 +1,171 @@
+"Experiments and tables: what is described, inherited, refused; and that descriptions load without torch."
+
+import subprocess
+import sys
+
+import pytest
+from conftest import ROOT
+
+from reidnb.catalogue.experiments import Experiment, load_table, resolve_runs, table_slugs
+from reidnb.core.configuration import ConfigurationError, describe
+
+PSEUDO_LABELS = dict(kind="pseudo_labels", target="duke")
+GROUPED = dict(data="duke", method=PSEUDO_LABELS)
+UNLABELLED = dict(identity="none", metric="none")
+
+
+def resolved(**runs):
+    "Runs of a file."
+    return resolve_runs(runs, "toy.toml")
+
+
+# ---- inheritance
+
+
+def test_a_second_step_names_its_first():
+    second = resolved(a=dict(data="market"), b=dict(data="duke", start="a"))["b"]
+    assert second.start.data == "market" and second.data == "duke"
+
+
+def test_an_ensemble_names_its_members():
+    runs = resolved(a={}, b=dict(snapshots=2), c=dict(method="ensemble", members=["a", "b"]))
+    assert runs["c"].members == (runs["a"], runs["b"])
+
+
+def test_a_named_run_is_whole_and_not_mixed_with_an_inherited_one():
+    runs = resolved(a=dict(snapshots=2), b=dict(data="duke", start="a"), c=dict(like="b", start="b"))
+    assert runs["c"].start == runs["b"]
+
+
+def test_descriptions_merge_section_by_section():
+    runs = resolved(
+        a=dict(objective=dict(metric=dict(kind="triplet", weight=2))),
+        b=dict(objective=dict(weights="learned")),
+        c=dict(like=["a", "b"], batch=dict(images=128)),
+    )
+    objective, batch = runs["c"].objective, runs["c"].batch
+    assert objective.metric.weight == 2 and objective.weights == "learned"
+    assert batch.images == 128 and batch.instances == 4
+
+
+# ---- refusals
+
+REFUSALS = {
+    "a circle": (dict(a=dict(like="b"), b=dict(like="a")), "circle: a → b → a"),
+    "an unknown parent": ({"r50-01": {}, "r50-02": dict(like="r50-o1")}, "did you mean 'r50-01'"),
+    "an unknown key": (dict(a=dict(bach=dict(images=8))), r"\[runs.a\]: unknown key 'bach' \(did you mean 'batch'\?\)"),
+    "one member": (dict(a={}, b=dict(method="ensemble", members=["a"])), "two members or more"),
+    "members of other data": (
+        dict(a={}, b=dict(data="duke"), c=dict(method="ensemble", members=["a", "b"])),
+        "trained on the same data",
+    ),
+    "pseudo-labels without a start": (dict(a=GROUPED), "needs a start: the run whose features are clustered"),
+    "pseudo-labels of other data": (
+        dict(a={}, b=GROUPED | dict(start="a", data="market")),
+        "a target that is among the data, whose images get pseudo-labels",
+    ),
+    "ssg without a target": (dict(a=dict(method="ssg")), "key 'method.target' is missing"),
+    "ssg without a start": (
+        dict(a=dict(data="duke", method=dict(kind="ssg", target="duke"), objective=dict(identity="none"))),
+        'method = "ssg" needs a start',
+    ),
+    "dec with an identity loss": (
+        dict(a={}, b=dict(data="duke", start="a", method=dict(kind="dec", target="duke", clustering="kmeans"))),
+        'method = "dec" needs identity and metric = "none"',
+    ),
+    "dec with another clustering": (
+        dict(a={}, b=dict(data="duke", start="a", method=dict(kind="dec", target="duke"), objective=UNLABELLED)),
+        'method = "dec" needs clustering = "kmeans"',
+    ),
+    "an unknown method": (
+        dict(a=dict(method="supervized")),
+        r"kind 'supervized' \(did you mean 'supervised'\?\); expected one of arn, cyclegan, dcgan, .*supervised, vpm",
+    ),
+    "an unknown loss": (
+        dict(a=dict(objective=dict(metric=dict(kind="triplett")))),
+        r"kind 'triplett' \(did you mean 'triplet'\?\); expected one of circle, ema_triplet, .*soft_triplet, triplet, ",
+    ),
+    "a generator that generates nothing": (
+        dict(a={}, b=dict(generator="a")),
+        "generator: a run of kind supervised generates no images",
+    ),
+    "an unknown data set": (dict(a=dict(data="markt")), "did you mean 'market'"),
+}
+
+
+@pytest.mark.parametrize("name", REFUSALS)
+def test_what_does_not_fit_is_refused(name):
+    runs, message = REFUSALS[name]
+    with pytest.raises(ConfigurationError, match=message):
+        resolve_runs(runs, "toy.toml")
+
+
+# ---- tables
+
+
+def test_the_first_table_is_whole_as_written():
+    "The Market table of document 001, line 57."
+    table = load_table("market-backbones")
+    assert len(table.notes.body) == 26
+    assert table.notes.body[0] == ["resnet50", "01/02", "baseline", "85.8", "94.2", "90.10"]
+    assert table.experiments["r50-01"] == Experiment()  # the baseline is an experiment's defaults
+    objective = table.experiments["r50-17"].objective
+    assert objective.metric.weight == 2 and objective.weights == "learned"
+
+
+def test_a_composite_cell_holds_a_number_for_each_key():
+    "Joint training writes mAP and R1 as 86.8/94.6."
+    first = [cell for cell in load_table("joint").cells if cell.row == 0]
+    numbers = [(cell.protocol, cell.metric, cell.documented) for cell in first]
+    assert numbers[:2] == [("market", "mAP", "86.8"), ("market", "R1", "94.6")] and len(numbers) == 6
+
+
+def test_changes_are_against_the_row_that_the_plan_names():
+    assert load_table("joint").reference == 0
+    assert load_table("partial-protocols").reference == 1  # row 0 is a quotation
+
+
+def test_documented_means_that_do_not_follow_from_their_row():
+    "The documented mean is (mAP + R1) / 2; rounding moves it by 0.055 at most, six rows are farther off."
+    differences = {}
+    for row in load_table("market-backbones").notes.body:
+        expected = (float(row[3]) + float(row[4])) / 2
+        differences[row[0], row[1]] = round(float(row[5]) - expected, 3)
+    slips = {row: difference for row, difference in differences.items() if abs(difference) > 0.056}
+    assert len(slips) == 6
+    assert max(slips, key=lambda row: abs(slips[row])) == ("resnet50", "04")
+
+
+def test_an_unknown_table_is_refused():
+    with pytest.raises(ConfigurationError, match="did you mean 'market-backbones'"):
+        load_table("market-backbone")
+
+
+@pytest.mark.parametrize("slug", table_slugs())
+def test_a_described_experiment_reads_back_equal(slug):
+    for name, experiment in load_table(slug).experiments.items():
+        assert Experiment.model_validate(describe(experiment)) == experiment, name
+
+
+# ---- without torch
+
+
+def test_all_tables_and_options_load_without_torch():
+    probe = (
+        "import sys\n"
+        "from reidnb.catalogue.experiments import load_table, table_slugs\n"
+        "from reidnb.core.registry import import_options\n"
+        "import_options('reidnb.losses')\n"
+        "import_options('reidnb.methods')\n"
+        "tables = [load_table(slug) for slug in table_slugs()]\n"
+        "assert tables and 'torch' not in sys.modules"
+    )
+    done = subprocess.run([sys.executable, "-c", probe], capture_output=True, text=True, cwd=ROOT)
+    assert done.returncode == 0, done.stderr
+
+
+def test_evaluation_and_losses_name_autoencoders_alike():
+    from reidnb.evaluation.measures import AUTOENCODER_METRICS
+    from reidnb.losses.autoencoder import NAMES
+
+    assert AUTOENCODER_METRICS == NAMES
