@@ -69,6 +69,18 @@ class Home:
         return lines[0]
 
 
+@pytest.fixture(scope="session")
+def drawn(tmp_path_factory) -> Path:
+    "The drawn data of the smoke preset, drawn once a session, for stores that take a copy of it."
+    from reidnb.runs.datasets import draw_all, drawn_folder
+    from reidnb.runs.presets import load_preset
+
+    store = tmp_path_factory.mktemp("drawn-once")
+    smoke = load_preset("smoke", ROOT / "settings.ini").model_copy(update=dict(store=str(store)))
+    draw_all(smoke)
+    return drawn_folder(smoke)
+
+
 @pytest.fixture
 def home(tmp_path, monkeypatch) -> Home:
     made = Home(tmp_path)

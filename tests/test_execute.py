@@ -61,7 +61,7 @@ class Store(NamedTuple):
 
     def loaded(self, experiment):
         "The trained method of a run."
-        return load_trained(self.run(experiment), experiment, self.preset, self.archive)
+        return load_trained(self.run(experiment), experiment, self.preset, archive=self.archive)
 
     def tensors(self, experiment) -> dict:
         "Trained tensors of a run."
@@ -69,7 +69,7 @@ class Store(NamedTuple):
 
     def generated(self, experiment):
         "Images that the experiment's generator makes for it."
-        return generated_images_for(experiment, self.preset, 0, self.archive)
+        return generated_images_for(experiment, self.preset, 0, archive=self.archive)
 
     def prepared(self, experiment, **context):
         "A method and its batches before the first step."

@@ -106,8 +106,9 @@ columns  = { 1 = "mAP", 2 = "R1" }
 
 
 @pytest.fixture
-def extended(home):
+def extended(home, drawn):
     "A home whose settings name a folder with extensions."
+    shutil.copytree(drawn, home.store / "drawn")
     folder = home.folder / "mine"
     (folder / "own").mkdir(parents=True)
     (folder / "experiments").mkdir()

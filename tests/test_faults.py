@@ -111,14 +111,14 @@ def test_full_disk(home, monkeypatch, what):
 
     monkeypatch.setattr(os, "replace", no_space)
     with pytest.raises(OSError, match="no space left on the disk; free some"):
-        runs.run_and_score(Experiment(), smoke, 0, [protocol], archive=archive)
+        runs.run_and_score(Experiment(), smoke, 0, protocols=[protocol], archive=archive)
     assert not list(home.store.rglob("*unfinished*")) and not list((home.store / "records").rglob("*.json"))
     monkeypatch.setattr(os, "replace", replace)
     seen = []
-    after = runs.run_and_score(Experiment(), smoke, 0, [protocol], archive=archive, progress=seen.append)[0]
+    after = runs.run_and_score(Experiment(), smoke, 0, protocols=[protocol], archive=archive, progress=seen.append)[0]
     assert seen == [8 * 16]  # nothing was trained again: the checkpoint had it all
     shutil.rmtree(home.store / "records"), shutil.rmtree(home.store / "runs")
-    assert runs.run_and_score(Experiment(), smoke, 0, [protocol], archive=archive)[0]["ap"] == after["ap"]
+    assert runs.run_and_score(Experiment(), smoke, 0, protocols=[protocol], archive=archive)[0]["ap"] == after["ap"]
 
 
 def test_a_checkpoint_of_another_run_is_refused(home):
@@ -133,7 +133,7 @@ def test_a_checkpoint_of_another_run_is_refused(home):
     from reidnb.evaluation.configuration import Protocol
 
     with pytest.raises(CheckpointError, match=f"belongs to run '{second['run']}'"):
-        runs.score(first, Experiment(), Protocol(), smoke, archive)
+        runs.score(first, Experiment(), Protocol(), preset=smoke, archive=archive)
 
 
 def test_nan_stops_a_run_and_leaves_its_reason(home):
@@ -142,6 +142,6 @@ def test_nan_stops_a_run_and_leaves_its_reason(home):
     smoke = load_preset("smoke")
     broken = Experiment.model_validate(dict(schedule=dict(warmup=0, rate=1e30)))
     with pytest.raises(RuntimeError, match="step [0-9]+: .*(nan|inf).*images of the batch"):
-        runs.run_and_score(broken, smoke, 0, [], "too fast", Archive(smoke, published=False))
+        runs.run_and_score(broken, smoke, 0, protocols=[], name="too fast", archive=Archive(smoke, published=False))
     reason = json.loads(next((home.store / "runs").glob("*/failed.json")).read_text())
     assert reason["name"] == "too fast" and "step" in reason["reason"]

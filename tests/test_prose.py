@@ -183,15 +183,6 @@ def test_small_trainings_are_described_as_they_run(path, words, code):
     assert [as_number(text) for text in described.groups()] == [int(text) for text in run.groups()]
 
 
-def test_smoke_runs_are_described_as_they_run():
-    from reidnb.runs.presets import load_preset
-
-    smoke = load_preset("smoke")
-    text = notebook_text(ROOT / "nbs" / "runs" / "03_execute.ipynb")
-    for steps, identities in re.findall(rf"{NUMBER} steps on {NUMBER} drawn", text, re.I):
-        assert (as_number(steps), as_number(identities)) == (smoke.steps, smoke.identities)
-
-
 def test_tour_is_described_as_it_runs():
     from reidnb.catalogue.experiments import Experiment
     from reidnb.runs.presets import load_preset

@@ -110,7 +110,7 @@ def _batches(store, rows, batch):
             batches.append((height, part))
     return batches
 
-
+# %% ../../nbs/evaluation/03_protocols.ipynb #ca8dc6d8
 @torch.inference_mode()
 def embed(
     model,  # has `embed(images) -> (B, D)`
