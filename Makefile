@@ -34,4 +34,5 @@ clean:
 # the README's pictures, from the generator and the published records
 .PHONY: pictures
 pictures: .venv/.table
+	mkdir -p store
 	$(BIN)/papermill reports/pictures.ipynb store/pictures.ipynb -p folder reports/pictures -p preset mini -p seeds 0,1,2 -p cut vpm,translations --cwd . --no-progress-bar

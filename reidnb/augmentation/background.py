@@ -33,7 +33,7 @@ def change_background(
     of: str = "others",  # or "grey"
 ) -> torch.Tensor:  # (B, 3, H, W) float32, from 0 to 255
     "Put some people in front of another background (001, line 13)."
-    chosen = choose(images, p, generator)
+    exchange = choose(images, p, generator)
     order = torch.randperm(len(images), generator=generator)
     images = images.float()
     if of == "others":
@@ -41,5 +41,5 @@ def change_background(
     else:
         grey = torch.tensor(MEAN, device=images.device)
         background = 255 * grey.view(3, 1, 1)
-    changed = images * masks + background * (1 - masks)
-    return replace_chosen(images, changed, chosen)
+    composed = images * masks + background * (1 - masks)
+    return replace_chosen(images, composed, exchange)

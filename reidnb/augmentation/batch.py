@@ -39,8 +39,8 @@ def flip(
     generator: torch.Generator,  # on the CPU, whatever the device: the same draws everywhere
 ) -> torch.Tensor:  # (B, 3, H, W)
     "Mirror some images."
-    chosen = choose(images, p, generator)
-    return replace_chosen(images, images.flip(-1), chosen)
+    mirror = choose(images, p, generator)
+    return replace_chosen(images, images.flip(-1), mirror)
 
 
 def shift(

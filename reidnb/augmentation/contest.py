@@ -26,7 +26,7 @@ def jitter(
     strength: tuple = (0.2, 0.15, 0.2),  # of brightness, contrast and saturation: factors 1 ± strength
 ) -> torch.Tensor:  # (B, 3, H, W)
     "Another brightness, contrast and saturation (002, line 53)."
-    chosen = choose(images, p, generator)
+    jittering = choose(images, p, generator)
     draw = partial(_between, images=images, generator=generator)
     factors = torch.stack([draw(1 - s, 1 + s) for s in strength])
     brightness, contrast, saturation = factors[:, :, None, None, None]
@@ -35,7 +35,7 @@ def jitter(
     out = torch.lerp(mean_grey, out, contrast).clamp(0, 255)
     grey = _grey(out)
     out = torch.lerp(grey, out, saturation).clamp(0, 255)
-    return replace_chosen(images, out, chosen)
+    return replace_chosen(images, out, jittering)
 
 
 def _between(low, high, images, *, generator):
@@ -63,7 +63,7 @@ def affine(
 ) -> torch.Tensor:  # (B, 3, H, W)
     "A small rotation, shift, scale and shear about the middle; what comes into view is black (002, line 55)."
     h, w = images.shape[2:]
-    chosen = choose(images, p, generator)
+    mapping = choose(images, p, generator)
     draw = partial(_between, images=images, generator=generator)
     angle = draw(-degrees, degrees)
     slant = draw(-shear, shear)
@@ -76,8 +76,8 @@ def affine(
     frame = torch.tensor([w, h], device=images.device)
     source = target @ maps.mT / (frame / 2)
     grid = source.view(-1, h, w, 2)
-    moved = F.grid_sample(images, grid, mode="bilinear", padding_mode="zeros", align_corners=False)
-    return replace_chosen(images, moved, chosen)
+    result = F.grid_sample(images, grid, mode="bilinear", padding_mode="zeros", align_corners=False)
+    return replace_chosen(images, result, mapping)
 
 # %% ../../nbs/augmentation/02_contest.ipynb #5fb37a11
 def _centred_positions(images):
@@ -189,6 +189,6 @@ def paste_shift(
     top = draws[2][:, None] * (1 - cut)
     y = top + box.rows.coordinates() * cut
     x = box.columns.coordinates()
-    moved = resample(images, y * 2 - 1, x * 2 - 1, padding="border")
-    pasted = moved.masked_fill(~box.inside(), grey)
+    result = resample(images, y * 2 - 1, x * 2 - 1, padding="border")
+    pasted = result.masked_fill(~box.inside(), grey)
     return replace_chosen(images, pasted, draws[0] < p)

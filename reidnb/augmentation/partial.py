@@ -56,9 +56,9 @@ def stretch(
     "Cut one end off and stretch the rest to the frame (000, line 69)."
     b, _, h, w = images.shape
     chance, height_draw, end = uniform(images, 3, generator)
-    chosen = chance < p
+    stretching = chance < p
     share = smallest + height_draw * (largest - smallest)
-    height = torch.where(chosen, share, 1.0)
+    height = torch.where(stretching, share, 1.0)
     top = torch.where(end < heads, 1 - height, 0.0)
     rows = middles(h, images.device) * height[:, None]
     rows = rows + top[:, None]
@@ -68,7 +68,7 @@ def stretch(
     if sides:
         width_draw, side = uniform(images, 2, generator)
         share = smallest + width_draw * (1 - smallest)
-        width = torch.where(chosen, share, width)
+        width = torch.where(stretching, share, width)
         left = torch.where(side < 0.5, 1 - width, 0.0)
         x = (x + 1) * width[:, None] - 1
         x = x + 2 * left[:, None]

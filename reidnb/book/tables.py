@@ -31,12 +31,12 @@ def prepare_data(
     parallel: int,  # processes that draw
 ):
     "Draw and decode what the jobs need, before they start, once."
-    needed = {*_training_images(jobs), *_test_images(jobs)}
+    image_sets = {*_training_images(jobs), *_test_images(jobs)}
     if preset.data == "drawn":
-        names = {name for images in needed for name in members(images.data)}
+        names = {name for images in image_sets for name in members(images.data)}
         _draw(sorted(names), preset, parallel)
     with tqdm(desc="decoding", unit=" images", leave=False) as bar:
-        for images in sorted(needed, key=_training_first):
+        for images in sorted(image_sets, key=_training_first):
             open_data(images.data, preset, images.part, progress=bar.update, scale=images.scale, view=images.view)
 
 
@@ -84,16 +84,16 @@ def regenerate(
     jobs = plan_table(table, preset, seeds, rows=rows)
     missing = {job.run for job in jobs if is_missing(job, archive)}
     again = without_weights(jobs, missing, archive)
-    needed = [job for job in jobs if job.run in missing | again]
-    counted = f"{len(jobs)} runs, {len(jobs) - len(missing)} with records, {len(missing)} to run"
+    jobs_to_run = [job for job in jobs if job.run in missing | again]
+    summary = f"{len(jobs)} runs, {len(jobs) - len(missing)} with records, {len(missing)} to run"
     repeated = f", and {len(again)} again that these start from, whose weights are not here" if again else ""
-    say(f"{table.notes.slug} at {preset.name}: {counted}{repeated}")
-    if not needed:
+    say(f"{table.notes.slug} at {preset.name}: {summary}{repeated}")
+    if not jobs_to_run:
         return {}
-    parallel = min(parallel or default_processes(preset), len(needed))
-    prepare_data(needed, preset, parallel)
-    seconds = estimate_seconds(needed, preset, archive.records())
+    parallel = min(parallel or default_processes(preset), len(jobs_to_run))
+    prepare_data(jobs_to_run, preset, parallel)
+    seconds = estimate_seconds(jobs_to_run, preset, archive.records())
     if not math.isnan(seconds):
         plural = "es" if parallel > 1 else ""
         say(f"about {human_time(seconds / parallel)} on {parallel} process{plural}, judging by earlier runs")
-    return run_jobs(needed, preset, parallel, published=published)
+    return run_jobs(jobs_to_run, preset, parallel, published=published)

@@ -157,13 +157,13 @@ class Reader:
 
 def _merged(base: dict, change: dict) -> dict:
     "A description with changes, section by section."
-    merged = dict(base)
+    result = dict(base)
     for key, value in change.items():
-        before = merged.get(key)
+        before = result.get(key)
         if isinstance(before, dict) and isinstance(value, dict):
             value = _merged(before, value)
-        merged[key] = value
-    return merged
+        result[key] = value
+    return result
 
 
 def resolve_runs(
@@ -235,8 +235,8 @@ def table_slugs(
 ) -> list:
     "Slugs of all tables that have a plan: the notes' in their order, then our own."
     root = root or project_root()
-    planned = {path.stem for folder in _experiment_folders(root) for path in folder.glob("*.toml")}
-    return [slug for slug in (*documented_tables(root), *own_tables(root)) if slug in planned]
+    slugs = {path.stem for folder in _experiment_folders(root) for path in folder.glob("*.toml")}
+    return [slug for slug in (*documented_tables(root), *own_tables(root)) if slug in slugs]
 
 
 @lru_cache(None)
@@ -244,8 +244,8 @@ def _read_file(slug: str, root: Path) -> TableFile:
     paths = [folder / f"{slug}.toml" for folder in _experiment_folders(root)]
     path = next((path for path in paths if path.is_file()), None)
     if path is None:
-        planned = table_slugs(root)
-        hint = f"{nearest(slug, planned)}: there is no {slug}.toml; planned: {', '.join(planned)}"
+        slugs = table_slugs(root)
+        hint = f"{nearest(slug, slugs)}: there is no {slug}.toml; planned: {', '.join(slugs)}"
         raise ConfigurationError(f"table {slug!r}{hint}")
     file = validate(TableFile, _parse(path), path.name)
     if file.table != slug:

@@ -38,14 +38,14 @@ def run(args):
     gpus = _gpu_slots(preset, args.gpus)
     workflow = workflow_plan(plan.tables, preset, plan.seeds, gpus=gpus, published=plan.published)
     code = run_workflow(workflow, parallel, args.executor)
-    left = unfinished_jobs(plan.tables, preset, plan.published)
-    print_failures(left)
+    remaining_jobs = unfinished_jobs(plan.tables, preset, plan.published)
+    print_failures(remaining_jobs)
     unrendered = _unrendered(workflow)
     folder = Path(preset.store) / "tables" / preset.name
     for slug in unrendered:
         print(f"not rendered: {slug}, see {folder / slug}.log", file=sys.stderr)
-    print(f"{len(missing) - len(left)} runs done, {len(left)} left; pages in {folder}")
-    return 1 if code or left or unrendered else 0
+    print(f"{len(missing) - len(remaining_jobs)} runs done, {len(remaining_jobs)} left; pages in {folder}")
+    return 1 if code or remaining_jobs or unrendered else 0
 
 
 def _print_start(plan, missing, parallel):

@@ -67,12 +67,12 @@ def _print_total(plan, seeds):
     from reidnb.runs.plan import human_time
 
     missing = plan.missing
-    described = sum(table.described for table in plan.tables)
+    run_count = sum(table.described for table in plan.tables)
     blocked = sum(table.described for table in plan.tables if not table.jobs)
     different = f"{len(plan.jobs)} different ones can run, {len(missing)} to run"
     time = f", about {human_time(plan.seconds)} of one process" if missing else ""
     waiting = f"; {blocked} wait for data" if blocked else ""
-    print(f"{plan.preset.name}, seeds {seeds}: {described} runs described, {different}{time}{waiting}")
+    print(f"{plan.preset.name}, seeds {seeds}: {run_count} runs described, {different}{time}{waiting}")
 
 
 def _print_other_training(records):

@@ -89,9 +89,9 @@ def _row(part, columns, documented):
 
 
 def _print_row(texts, widths):
-    left = "".join(f"{text:{width}}" for text, width in zip(texts[:2], widths))
+    start = "".join(f"{text:{width}}" for text, width in zip(texts[:2], widths))
     centred = "".join(f"{text:^{width}}" for text, width in zip(texts[2:], widths[2:]))
-    print(left + centred)
+    print(start + centred)
 
 
 def _cell(cell, documented):

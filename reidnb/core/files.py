@@ -48,7 +48,7 @@ def write_json(path: str | os.PathLike, content: dict):
     "A JSON file, atomically; a line per key keeps git's differences short."
     lines = []
     for key, value in content.items():
-        written = json.dumps(value, ensure_ascii=False, sort_keys=True)
-        lines.append(f" {json.dumps(key)}: {written}")
+        text = json.dumps(value, ensure_ascii=False, sort_keys=True)
+        lines.append(f" {json.dumps(key)}: {text}")
     body = ",\n".join(lines)
     write_text(path, f"{{\n{body}\n}}\n")

@@ -70,8 +70,8 @@ def read_choice(family: type[Choice], value: Any) -> Any:
     kind = value.get("kind", family.model_fields["kind"].default) if isinstance(value, dict) else value
     if kind not in kinds:
         raise ValueError(f"kind {kind!r}{nearest(kind, kinds)}; expected one of {', '.join(sorted(kinds))}")
-    written = value if isinstance(value, dict) else {}
-    return kinds[kind].model_validate(written)
+    values = value if isinstance(value, dict) else {}
+    return kinds[kind].model_validate(values)
 
 
 def all_kinds(family: type[Choice]) -> dict[str, type[Choice]]:

@@ -46,12 +46,12 @@ def epoch_batches(
     by_identity = order[np.argsort(labels[order], kind="stable")]
     ends = np.cumsum(np.bincount(labels))
     groups = [_groups_of_k(rows, instances, rng) for rows in np.split(by_identity, ends[:-1])]
-    left = np.array([len(of_identity) for of_identity in groups])
+    remaining = np.array([len(of_identity) for of_identity in groups])
     batches = []
-    while (left > 0).sum() >= identities:
-        chosen = rng.choice(np.flatnonzero(left), identities, replace=False)
-        left[chosen] -= 1
-        batch = [groups[identity][left[identity]] for identity in chosen]
+    while (remaining > 0).sum() >= identities:
+        batch_labels = rng.choice(np.flatnonzero(remaining), identities, replace=False)
+        remaining[batch_labels] -= 1
+        batch = [groups[identity][remaining[identity]] for identity in batch_labels]
         batches.append(np.concatenate(batch))
     return np.array(batches).reshape(-1, identities * instances)
 
@@ -117,8 +117,8 @@ class PKBatches(Dataset):
         labels = contiguous_labels(store.samples) if pseudo_labels is None else pseudo_labels
         self.rows = np.flatnonzero(labels >= 0)
         if balanced:
-            chosen = balance(labels[self.rows], named_rng(seed, "balance"))
-            self.rows = self.rows[chosen]
+            balanced_rows = balance(labels[self.rows], named_rng(seed, "balance"))
+            self.rows = self.rows[balanced_rows]
         self.labels = np.unique(labels[self.rows], return_inverse=True)[1]
         self.classes = int(self.labels.max(initial=-1)) + 1
         _check_batch(self, images)

@@ -10,8 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any, TYPE_CHECKING
-
+from typing import TYPE_CHECKING, Any
 
 from ..core.configuration import nearest
 from ..core.registry import load_extensions
@@ -196,9 +195,9 @@ def verify_counts(
     root: str | Path,  # the data set's folder
 ):
     "Compare images and identities per split with the edition, or a drawn set with its own counts (`DataError`)."
-    drawn = Path(root, "drawn.json")
-    if drawn.exists():
-        counts = json.loads(drawn.read_text())["images"]
+    counts_file = Path(root, "drawn.json")
+    if counts_file.exists():
+        counts = json.loads(counts_file.read_text())["images"]
         return _verify_drawn(samples, counts, Path(root))
     for split, expected in entry.counts.items():
         rows = samples[samples["split"] == split]

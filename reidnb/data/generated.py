@@ -100,5 +100,5 @@ def match_colours(
 ) -> np.ndarray:  # (n, H, W, 3) uint8
     "Images with each colour moved and stretched from one set's statistics to another's."
     standard = (images - source[0]) / source[1]
-    matched = standard * target[1] + target[0]
-    return np.clip(np.rint(matched), 0, 255).astype(np.uint8)
+    result = standard * target[1] + target[0]
+    return np.clip(np.rint(result), 0, 255).astype(np.uint8)

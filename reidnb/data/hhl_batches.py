@@ -28,8 +28,8 @@ def one_row_per_group(
     if len(labels) < images:
         problem = f"{len(labels)} groups of target images, but a batch wants {images}"
         raise DataError(f"{problem}; use a smaller batch or other sampling")
-    chosen = rng.choice(labels, images, replace=False)
-    rows = [rng.choice(np.flatnonzero(groups == label)) for label in chosen]
+    batch_labels = rng.choice(labels, images, replace=False)
+    rows = [rng.choice(np.flatnonzero(groups == label)) for label in batch_labels]
     return np.array(rows)
 
 # %% ../../nbs/data/12_hhl_batches.ipynb #f8d8226a

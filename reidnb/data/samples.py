@@ -5,11 +5,11 @@
 # %% ../../nbs/data/00_samples.ipynb #e189799a
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
 import hashlib
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:  # a plan does without pandas
     import pandas as pd

@@ -48,15 +48,15 @@ def reduce_dimensions(
 ) -> tuple:  # (Q, d), (G, d)
     "Queries and gallery with fewer dimensions; principal components are those of the gallery."
     dim = gallery.shape[1]
-    chosen = evenly(dimensions.share, dim)
+    indices = evenly(dimensions.share, dim)
     if dimensions.how == "select":
-        return queries[:, chosen], gallery[:, chosen]
+        return queries[:, indices], gallery[:, indices]
     if dimensions.how == "mean":
-        return _group_means(queries, chosen), _group_means(gallery, chosen)
+        return _group_means(queries, indices), _group_means(gallery, indices)
     if dimensions.how == "pca":
-        pca = _PrincipalComponents(gallery, len(chosen))
+        pca = _PrincipalComponents(gallery, len(indices))
         return pca(queries), pca(gallery)
     rng = np.random.default_rng(0)
-    projection = rng.normal(size=(dim, len(chosen)))
+    projection = rng.normal(size=(dim, len(indices)))
     projection = projection.astype(gallery.dtype)
     return queries @ projection, gallery @ projection

@@ -316,8 +316,8 @@ def change_scores(
             raise ConfigurationError("change = style: expected a run with a generator of camera styles")
         return ChangeScores.of(before, _style_features(model, store, styles, device=device))
     function = Shift(store.size[0]) if change == "crop" else _flip
-    changed = TransformedImages(store, function)
-    return ChangeScores.of(before, embed(model, changed, rows, device=device))
+    changed_store = TransformedImages(store, function)
+    return ChangeScores.of(before, embed(model, changed_store, rows, device=device))
 
 # %% ../../nbs/evaluation/03_protocols.ipynb #a5f49538
 @dataclass(frozen=True)

@@ -418,10 +418,10 @@ def _expanded(index, i, k1, half, reciprocal, of_candidate, mark, out):
 
 # %% ../../nbs/evaluation/04_reranking.ipynb #f2b62f63
 @njit(nogil=True, cache=True)
-def _lengthened(array, used):
+def _lengthened(array, count):
     "A copy twice as long, of which the first entries are used."
     longer = np.empty(2 * len(array), array.dtype)
-    longer[:used] = array[:used]
+    longer[:count] = array[:count]
     return longer
 
 

@@ -76,12 +76,12 @@ class Clustered(EmbeddingMethod):
         network = started(cls.create(context, 1), context)
         clusters = cluster_target(context, images, network)
         instances = context.experiment.batch.instances
-        needed = context.batch_images // instances
-        if clusters.classes < needed:
+        minimum = context.batch_images // instances
+        if clusters.classes < minimum:
             options = context.options
             raise DataError(
                 f"method = {options.kind}: {options.clustering} gives {clusters.classes} clusters in the "
-                f"{len(clusters.clusters)} images of {options.target}, but a batch needs {needed}; "
+                f"{len(clusters.clusters)} images of {options.target}, but a batch needs {minimum}; "
                 "expected a better start, another clustering or a smaller batch"
             )
         method = started(cls.create(context, clusters.classes), context)

@@ -207,8 +207,8 @@ def kernels_are_small(
 def _with_kernel(layer, image, kernel):
     "A layer's convolution with a larger kernel of its own."
     window = window_of(layer)
-    added = [(size - window.kernel) // 2 for size in kernel.shape[2:]]
-    padding = [window.padding + a for a in added]
+    extra = [(size - window.kernel) // 2 for size in kernel.shape[2:]]
+    padding = [window.padding + a for a in extra]
     return F.conv2d(image, kernel, layer.bias, window.stride, padding, groups=layer.groups)
 
 # %% ../../nbs/models/05_affine.ipynb #3df7c9a0

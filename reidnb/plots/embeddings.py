@@ -65,13 +65,13 @@ def scatter_groups(
     if chosen is None:
         largest = np.argsort(-counts, kind="stable")[: len(MARKERS)]
         chosen = sorted(names[largest])
-    shown = np.isin(groups, chosen)
-    if not shown.all():
-        x, y = projection[~shown].T
+    mask = np.isin(groups, chosen)
+    if not mask.all():
+        x, y = projection[~mask].T
         label = f"{len(names) - len(chosen)} others"
         ax.scatter(x, y, s=5, color="#cccccc", linewidths=0, label=label)
     order = [str(name) for name in chosen]
-    _scatter_chosen(ax, projection[shown], groups[shown].astype(str), order=order)
+    _scatter_chosen(ax, projection[mask], groups[mask].astype(str), order=order)
     ax.set(xticks=[], yticks=[], title=title)
     ax.legend(markerscale=1.2, frameon=False, **LEGEND_RIGHT)
 
@@ -102,12 +102,12 @@ def spread_points(
 ) -> list:  # of rows
     "Points far from each other, the first near the middle."
     from_middle = np.linalg.norm(points - points.mean(0), axis=1)
-    chosen = [int(from_middle.argmin())]
-    while len(chosen) < min(count, len(points)):
-        offsets = points[:, None] - points[chosen]
+    picks = [int(from_middle.argmin())]
+    while len(picks) < min(count, len(points)):
+        offsets = points[:, None] - points[picks]
         distances = np.linalg.norm(offsets, axis=2).min(1)
-        chosen.append(int(distances.argmax()))
-    return chosen
+        picks.append(int(distances.argmax()))
+    return picks
 
 
 def place_thumbnails(
@@ -119,10 +119,10 @@ def place_thumbnails(
     zoom: float = 0.45,
 ) -> list:  # rows of the images that are shown
     "Images at points far from each other."
-    chosen = spread_points(projection, count)
-    for row in chosen:
+    picks = spread_points(projection, count)
+    for row in picks:
         (image,) = images[np.array([row])]
         box = AnnotationBbox(OffsetImage(image, zoom=zoom), projection[row], pad=0.1)
         box.patch.set(linewidth=0.5)
         ax.add_artist(box)
-    return chosen
+    return picks

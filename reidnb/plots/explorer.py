@@ -99,14 +99,14 @@ def rankings_html(
     "The chosen query's ranked lists."
     run, number, rows = explorer.run, explorer.number, []
     samples = run.images.samples
-    shown = np.ones(len(run.gallery), bool)
+    gallery_mask = np.ones(len(run.gallery), bool)
     if explorer.cameras:
-        shown = samples["camid"].iloc[run.gallery].isin(explorer.cameras).to_numpy()
+        gallery_mask = samples["camid"].iloc[run.gallery].isin(explorer.cameras).to_numpy()
     for variant in variants:
-        if variant in run.distances and shown.any():
-            distances = run.distances[variant][number][shown]
+        if variant in run.distances and gallery_mask.any():
+            distances = run.distances[variant][number][gallery_mask]
             note = f"{variant}: AP {run.ap[variant][number]:.2f}"
-            options = dict(gallery=run.gallery[shown], distances=distances, top=explorer.top, note=note)
+            options = dict(gallery=run.gallery[gallery_mask], distances=distances, top=explorer.top, note=note)
             row = ranking_row(run.images, samples, run.query[number], **options)
             rows.append(row)
     return ranking_html(rows)
@@ -206,11 +206,11 @@ def show_explorer(explorer: Explorer):
     try:
         import ipywidgets as w
 
-        shown = ExplorerWidgets(explorer)
+        widgets_of_run = ExplorerWidgets(explorer)
     except ImportError:
         figure = Figure(figsize=(5, 4))
         draw_queries(explorer, figure)
         display(figure, HTML(rankings_html(explorer)))
         return
-    controls = w.VBox(list(shown.controls.values()))
-    display(w.HBox([controls, shown.canvas]), shown.page)
+    controls = w.VBox(list(widgets_of_run.controls.values()))
+    display(w.HBox([controls, widgets_of_run.canvas]), widgets_of_run.page)

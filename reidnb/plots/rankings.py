@@ -100,8 +100,8 @@ def _file_name(path):
 def _head_of_list(distances, junk, top):
     "Positions in the gallery, nearest first, up to the last of `top` images that count."
     order = np.argsort(distances, kind="stable")
-    counted = np.cumsum(~junk[order])
-    last = np.flatnonzero(counted <= top)[-1]
+    positions = np.cumsum(~junk[order])
+    last = np.flatnonzero(positions <= top)[-1]
     return order[: last + 1]
 
 

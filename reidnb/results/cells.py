@@ -228,8 +228,8 @@ def _numbers(reproduced):
     "Mean, deviation, interval and seeds of a reproduced cell, as a frame holds them."
     low, high = reproduced.interval
     numbers = dict(mean=reproduced.mean, sd=reproduced.sd, low=low, high=high)
-    rounded = {name: round(value, 4) for name, value in numbers.items()}
-    return {**rounded, "seeds": ",".join(map(str, reproduced.values))}
+    result = {name: round(value, 4) for name, value in numbers.items()}
+    return {**result, "seeds": ",".join(map(str, reproduced.values))}
 
 # %% ../../nbs/results/00_cells.ipynb #32e061dc
 def table_frame(

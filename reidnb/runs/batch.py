@@ -90,10 +90,10 @@ def _batch_folder(preset):
 
 def _batch_run(job: Job, archive: Archive, retrained: set) -> BatchRun:
     missing = job.missing_scores(archive)
-    needed = bool(missing) or job.run in retrained
+    has_work = bool(missing) or job.run in retrained
     # a run whose record came with the clone but whose weights did not is trained here when a new protocol asks for them, or a
     # new run starts from them
-    train = archive.read(job.run) is None or (needed and is_trained_again(job, archive))
+    train = archive.read(job.run) is None or (has_work and is_trained_again(job, archive))
     record = _local_path(job.run, archive)
     scores = [_local_path(name, archive) for _, name in missing]
     description = _batch_folder(archive.preset) / "jobs" / f"{job.run}.json"

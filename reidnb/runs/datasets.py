@@ -101,9 +101,9 @@ def open_data(
     "Decoded images of one half of a data set at the preset's size."
     samples = samples_of(name, preset)
     is_training = samples["split"] == "train"
-    chosen = samples[is_training if part == "train" else ~is_training]
+    part_samples = samples[is_training if part == "train" else ~is_training]
     size, content = image_size(preset, scale), data_fingerprint(name, preset)
-    return ImageStore(chosen, size, image_folder(preset), fingerprint=content, progress=progress, view=view)
+    return ImageStore(part_samples, size, image_folder(preset), fingerprint=content, progress=progress, view=view)
 
 
 def training_scale(experiment: Experiment) -> tuple:  # of height and width

@@ -189,9 +189,9 @@ def train(
     prepared = prepare(context)
     plan = training_plan(context, preset, prepared.batches.per_epoch)
     plan = dataclasses.replace(plan, folder=folder, run=run_name)
-    counted = (lambda steps: progress(steps * context.batch_images)) if progress else None
+    report_images = (lambda steps: progress(steps * context.batch_images)) if progress else None
     batches = partial(loader, prepared.batches, workers=preset.workers)
-    return Trained(fit(prepared.method, batches, plan, progress=counted), prepared)
+    return Trained(fit(prepared.method, batches, plan, progress=report_images), prepared)
 
 
 def training_plan(

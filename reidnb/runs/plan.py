@@ -71,14 +71,14 @@ def chosen_rows(
     text: str = "",  # names of runs with commas between them; "" for all
 ) -> list:  # names of runs
     "The runs of a table that a text names (`ConfigurationError` suggests the nearest one)."
-    planned = list(dict.fromkeys(cell.run for cell in table.cells))
+    run_names = list(dict.fromkeys(cell.run for cell in table.cells))
     parts = [part.strip() for part in text.split(",")]
     rows = [part for part in parts if part]
     for row in rows:
-        if row not in planned:
-            hint, valid = nearest(row, planned), ", ".join(planned)
+        if row not in run_names:
+            hint, valid = nearest(row, run_names), ", ".join(run_names)
             raise ConfigurationError(f"rows = {row!r}{hint}: {table.notes.slug} has {valid}")
-    return rows or planned
+    return rows or run_names
 
 
 # Jobs
@@ -152,10 +152,10 @@ def merged_jobs(
     jobs: Iterable[Job],  # perhaps of several tables
 ) -> list:  # of Job
     "Equal runs as one job with all their protocols."
-    merged: dict[str, Job] = {}
+    by_run: dict[str, Job] = {}
     for job in jobs:
-        merged[job.run] = _merged(merged.get(job.run), job)
-    return list(merged.values())
+        by_run[job.run] = _merged(by_run.get(job.run), job)
+    return list(by_run.values())
 
 
 def is_missing(job: Job, archive: Archive) -> bool:
@@ -215,10 +215,10 @@ def changed_inputs(
     size = preset.training_values(job.experiment)
     inputs = _through_json(dict(experiment=describe(job.experiment), size=size))
     recorded = {key: latest[key] for key in inputs}
-    changed = list(_differences(recorded, inputs))
+    differences = list(_differences(recorded, inputs))
     if latest["data"]["fingerprint"] != training_fingerprint(job.experiment, preset):
-        changed.append("data")
-    return changed
+        differences.append("data")
+    return differences
 
 
 def reason(
@@ -247,8 +247,8 @@ def _training_reason(job, archive, records):
     failure = archive.failure(job.run)
     if failure:
         return f"failed before: {failure}"
-    changed = changed_inputs(job, records, archive.preset)
-    return f"stale since {', '.join(changed)} changed" if changed else "never ran"
+    differences = changed_inputs(job, records, archive.preset)
+    return f"stale since {', '.join(differences)} changed" if differences else "never ran"
 
 
 def _protocol_words(protocol):
@@ -361,5 +361,5 @@ def _planned_table(table, seeds, archive, *, records):
     missing = {run: text for run, text in reasons.items() if text}
     for run in without_weights(jobs, set(missing), archive):
         missing[run] = WEIGHTS_REASON
-    described = len({cell.run for cell in table.cells}) * len(seeds)
-    return PlannedTable(table.notes.slug, described, jobs, missing, missing_data)
+    run_count = len({cell.run for cell in table.cells}) * len(seeds)
+    return PlannedTable(table.notes.slug, run_count, jobs, missing, missing_data)

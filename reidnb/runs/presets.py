@@ -137,8 +137,8 @@ class Preset(_DrawnScale, _NetworkScale, _TrainingScale, _Machine):
 
 def _folder(key, values, start):
     "A folder's absolute path, from the environment or the file."
-    written = os.environ.get(f"REIDNB_{key.upper()}", values.get(key, key))
-    folder = start / Path(written).expanduser()
+    value = os.environ.get(f"REIDNB_{key.upper()}", values.get(key, key))
+    folder = start / Path(value).expanduser()
     return str(folder.resolve())
 
 

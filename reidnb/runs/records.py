@@ -80,8 +80,8 @@ def _processor():
 
 
 def _git(*arguments):
-    done = subprocess.run(["git", *arguments], capture_output=True, text=True, cwd=project_root())
-    return done.stdout.strip()
+    process = subprocess.run(["git", *arguments], capture_output=True, text=True, cwd=project_root())
+    return process.stdout.strip()
 
 
 def _commit():
@@ -107,10 +107,10 @@ def training_version() -> str:  # 12 hexadecimal digits; "" where the file is mi
 @lru_cache(1)
 def provenance() -> dict:
     "Versions, commit and machine, for the record."
-    commit, changed = _commit()
+    commit, has_changes = _commit()
     return dict(
         commit=commit,
-        changed=changed,
+        changed=has_changes,
         computes=training_version(),
         python=platform.python_version(),
         packages={package: importlib.metadata.version(package) for package in PACKAGES},

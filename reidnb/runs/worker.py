@@ -98,12 +98,12 @@ class Failure(NamedTuple):
 
 
 def pool_worker(
-    written: str,  # a `JobDescription` as JSON: its kinds may come from extensions, which a new process has yet to load
+    description_json: str,  # a `JobDescription` as JSON: its kinds may come from extensions, which a new process has yet to load
     reports,  # queue that takes the number of images since the last report, or a `Failure`
 ):
     "One job in a process of its own. Control-C is the parent's to answer."
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    description = JobDescription.model_validate_json(written)
+    description = JobDescription.model_validate_json(description_json)
     try:
         execute_job(description, progress=reports.put)
     except Exception as error:

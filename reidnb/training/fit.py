@@ -111,10 +111,10 @@ def make_optimiser(
     plan: Plan,
 ) -> torch.optim.Adam:  # each group has a `factor`: its rate relative to the schedule's
     "Adam over the parameters that follow the schedule."
-    taken = {id(p) for optimiser in own_optimisers for p in _parameters_of(optimiser)}
+    owned = {id(p) for optimiser in own_optimisers for p in _parameters_of(optimiser)}
     groups: dict[float, list] = {}
     for name, parameter in method.named_parameters():
-        if parameter.requires_grad and id(parameter) not in taken:
+        if parameter.requires_grad and id(parameter) not in owned:
             factor = _relative_rate(method, name)
             groups.setdefault(factor, []).append(parameter)
     trained = [dict(params=params, factor=factor) for factor, params in groups.items()]
@@ -210,14 +210,14 @@ def _finite_numbers(training, batch, scalars):
 
 def _report(training, batch, numbers, *, broken):
     "What happened, in which images, what is left, and what may help."
-    rounded = {name: round(value, 4) for name, value in numbers.items()}
+    values = {name: round(value, 4) for name, value in numbers.items()}
     rows = batch["row"].tolist() if "row" in batch else []
     more = "…" if len(rows) > 8 else ""
     images = f"images of the batch (rows of the training table): {rows[:8]}{more}"
     path = training.path
     checkpoint = f"; the checkpoint before it is {path}" if path and path.exists() else ""
     advice = "A lower learning rate, a longer warm-up or gradient clipping may help"
-    return f"step {training.step}: {broken}; all losses {rounded}; {images}{checkpoint}. {advice}"
+    return f"step {training.step}: {broken}; all losses {values}; {images}{checkpoint}. {advice}"
 
 # %% ../../nbs/training/03_fit.ipynb #79df9a8f
 def _train_step(training: Training, batch: dict) -> dict:
