@@ -18,7 +18,6 @@ from pydantic import Field
 
 from ..core.configuration import Configuration, ConfigurationError, nearest, validate
 from ..core.project import extension_folders, project_root
-from ..core.registry import load_extensions
 from ..evaluation.configuration import Protocol
 from .documents import DocumentedTable, documented_table, documented_tables, own_tables, plain_text
 from .experiment import Batch, Experiment
@@ -172,7 +171,6 @@ def resolve_runs(
     other_table: OtherTable | None = None,  # called with another table's slug, gives its raw runs
 ) -> dict:  # name → Experiment
     "Follow `like` and validate each run (`ConfigurationError`)."
-    load_extensions()
     reader = Reader(other_table)
     raw = {name: reader.description(Place(name, runs, where)) for name in runs}
     return {name: validate(Experiment, values, f"{where} [runs.{name}]") for name, values in raw.items()}

@@ -66,8 +66,8 @@ def read_choice(family: type[Choice], value: Any) -> Any:
         return value
     if value == "none":
         return None
-    kinds = all_kinds(family)
     kind = value.get("kind", family.model_fields["kind"].default) if isinstance(value, dict) else value
+    kinds = family.kinds if kind in family.kinds else all_kinds(family)
     if kind not in kinds:
         raise ValueError(f"kind {kind!r}{nearest(kind, kinds)}; expected one of {', '.join(sorted(kinds))}")
     values = value if isinstance(value, dict) else {}

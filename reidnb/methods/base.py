@@ -21,6 +21,7 @@ from torch import nn
 from ..core.configuration import ConfigurationError
 from ..data.batches import PKBatches
 from ..data.generated import GeneratedImages
+from ..data.unlabelled import ImageBatches
 from ..models.configuration import Bottleneck, Size
 from ..models.embedding import EmbeddingNet
 from ..training.fit import Method
@@ -243,9 +244,10 @@ class GeneratorMethod(Method):
         "The method, freshly initialised."
 
     @classmethod
-    @abstractmethod
-    def batches(cls, context: Context) -> Any:
-        "The batches of a training."
+    def batches(cls, context: Context) -> ImageBatches:
+        "The batches of a training: images of the domain, with their cameras, unless a method says otherwise."
+        domain = context.experiment.data
+        return ImageBatches({domain: context.open(domain)}, context.batch_images, context.seed)
 
     @classmethod
     def prepare(cls, context: Context) -> Prepared:

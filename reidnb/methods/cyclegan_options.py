@@ -4,20 +4,17 @@
 __all__ = ['CycleGANOptions']
 
 # %% ../../nbs/methods/05_cyclegan.ipynb #a06f070b
-from typing import Any, ClassVar, Literal
+from typing import ClassVar, Literal
 
 from pydantic import Field
 
-from .description import TargetOptions, require
+from .description import GeneratorOptions, TargetOptions
 
 
-class CycleGANOptions(TargetOptions):
+class CycleGANOptions(GeneratorOptions, TargetOptions):
     "CycleGAN, and what SPGAN and PTGAN add to it (003, lines 350 to 379 and 531)."
 
     implementation: ClassVar[str] = "reidnb.methods.cyclegan:CycleGAN"
-    steps_setting: ClassVar[str] = "gan_steps"
-    rate_setting: ClassVar[str] = "gan_rate"
-    generates: ClassVar[bool] = True
 
     kind: Literal["cyclegan"] = "cyclegan"
     cycle: float = Field(10.0, ge=0)  # λ1: translated and translated back
@@ -26,9 +23,3 @@ class CycleGANOptions(TargetOptions):
     margin: float = Field(2.0, ge=0, le=2)  # m of SPGAN
     negatives: Literal["translated", "real"] = "translated"  # as the paper has it, or as its code (003, line 344)
     person: float = Field(0.0, ge=0)  # weight of PTGAN's loss: the person stays the same
-
-    def check(self, experiment: Any):
-        "Refuse losses of labelled images (`ValueError`)."
-        objective = experiment.objective
-        message = f'method = "{self.kind}" learns without labels: expected identity and metric = "none"'
-        require(not objective.identity and not objective.metric, message)

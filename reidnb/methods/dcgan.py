@@ -11,7 +11,6 @@ import torch.nn.functional as F
 
 from ..augmentation.batch import flip, step_generator
 from ..data.generated import GeneratedImages
-from ..data.unlabelled import ImageBatches
 from ..losses.weights import WeightedSum
 from .base import BLOCK, Context, Generation, GeneratorMethod, as_array
 from ..models.generators import Discriminator, NoiseGenerator, to_bytes, to_signed
@@ -43,12 +42,6 @@ class NoiseNetworks(GeneratorMethod):
         "The method, freshly initialised."
         size = context.generator_size
         return cls(context.experiment.data, size.width, context.seed, image=size.image)
-
-    @classmethod
-    def batches(cls, context: Context) -> ImageBatches:
-        "Images of the domain."
-        domain = context.experiment.data
-        return ImageBatches({domain: context.open(domain)}, context.batch_images, context.seed)
 
 # %% ../../nbs/methods/07_dcgan.ipynb #b2ce827f
 class DCGAN(NoiseNetworks):

@@ -4,23 +4,14 @@
 __all__ = ['DCGANOptions']
 
 # %% ../../nbs/methods/07_dcgan.ipynb #f88dd96b
-from typing import Any, ClassVar, Literal
+from typing import ClassVar, Literal
 
-from .description import MethodOptions, require
+from .description import GeneratorOptions
 
 
-class DCGANOptions(MethodOptions):
+class DCGANOptions(GeneratorOptions):
     "DCGAN: images from noise (003, line 550)."
 
     implementation: ClassVar[str] = "reidnb.methods.dcgan:DCGAN"
-    steps_setting: ClassVar[str] = "gan_steps"
-    rate_setting: ClassVar[str] = "gan_rate"
-    generates: ClassVar[bool] = True
 
     kind: Literal["dcgan"] = "dcgan"
-
-    def check(self, experiment: Any):
-        "Refuse losses of labelled images (`ValueError`)."
-        objective = experiment.objective
-        message = f'method = "{self.kind}" learns without labels: expected identity and metric = "none"'
-        require(not objective.identity and not objective.metric, message)

@@ -31,6 +31,20 @@ class TargetOptions(MethodOptions):
         return (self.target,)
 
 
+class GeneratorOptions(MethodOptions):
+    "Options of a method that learns to generate images, without labels."
+
+    steps_setting: ClassVar[str] = "gan_steps"
+    rate_setting: ClassVar[str] = "gan_rate"
+    generates: ClassVar[bool] = True
+
+    def check(self, experiment: Any):
+        "Refuse losses of labelled images (`ValueError`)."
+        objective = experiment.objective
+        message = f'method = "{self.kind}" learns without labels: expected identity and metric = "none"'
+        require(not objective.identity and not objective.metric, message)
+
+
 def require(
     condition: Any,  # what has to hold
     message: str,  # which key, what was expected

@@ -14,7 +14,6 @@ import torch.nn.functional as F
 
 from ..augmentation.batch import flip, step_generator
 from ..data.generated import GeneratedImages
-from ..data.unlabelled import ImageBatches
 from ..losses.adversarial import gradient_penalty
 from ..losses.weights import WeightedSum
 from .base import Context, Generation, GeneratorMethod, as_array, as_tensor, in_blocks
@@ -54,12 +53,6 @@ class CameraNetworks(GeneratorMethod):
         "The method, freshly initialised; its classes are cameras."
         size, domain = context.generator_size, context.experiment.data
         return cls(context.options, domain, classes, width=size.width, blocks=size.blocks, seed=context.seed)
-
-    @classmethod
-    def batches(cls, context: Context) -> ImageBatches:
-        "Images of the domain with their cameras."
-        domain = context.experiment.data
-        return ImageBatches({domain: context.open(domain)}, context.batch_images, context.seed)
 
 # %% ../../nbs/methods/06_stargan.ipynb #186980ae
 class StarGAN(CameraNetworks):

@@ -4,29 +4,20 @@
 __all__ = ['StarGANOptions']
 
 # %% ../../nbs/methods/06_stargan.ipynb #4a49b4a5
-from typing import Any, ClassVar, Literal
+from typing import ClassVar, Literal
 
 from pydantic import Field
 
-from .description import MethodOptions, require
+from .description import GeneratorOptions
 
 
-class StarGANOptions(MethodOptions):
+class StarGANOptions(GeneratorOptions):
     "StarGAN between the cameras of one domain (003, line 218)."
 
     implementation: ClassVar[str] = "reidnb.methods.stargan:StarGAN"
-    steps_setting: ClassVar[str] = "gan_steps"
-    rate_setting: ClassVar[str] = "gan_rate"
-    generates: ClassVar[bool] = True
 
     kind: Literal["stargan"] = "stargan"
     camera: float = Field(1.0, ge=0)  # weight of the camera's classification
     cycle: float = Field(10.0, ge=0)  # translated and translated back
     penalty: float = Field(10.0, ge=0)  # of the discriminator's gradient
     discriminator_steps: int = Field(1, ge=1, le=10)  # phases of the discriminator before one of the translator
-
-    def check(self, experiment: Any):
-        "Refuse losses of labelled images (`ValueError`)."
-        objective = experiment.objective
-        message = f'method = "{self.kind}" learns without labels: expected identity and metric = "none"'
-        require(not objective.identity and not objective.metric, message)
