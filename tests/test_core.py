@@ -62,6 +62,28 @@ def test_kinds_with_the_same_numbers_differ():
     assert describe(Holder(several=(A(), B(margin=0.5)))) == dict(several=[dict(kind="a"), dict(kind="b", margin=0.5)])
 
 
+class Second(Configuration):
+    "A description whose computation has changed once, where the margin is used."
+
+    margin: float = 0.3
+
+    @property
+    def edition(self):
+        return 2 if self.margin else 1
+
+
+class Around(Configuration):
+    inner: Second = Second()
+
+
+def test_another_edition_is_another_description():
+    "Runs of an earlier computation are other runs, also where every value is a default."
+    assert describe(Second()) == dict(edition=2) and describe(Around()) == dict(inner=dict(edition=2))
+    assert describe(Second(margin=0)) == dict(margin=0)
+    assert Around.model_validate(describe(Around())) == Around()
+    assert "edition 1 of Second: this version of the code computes edition 2" in refusal(dict(edition=1), Second)
+
+
 def test_digests_do_not_change():
     "Published file names hold them."
     holder = Holder(loss=B(margin=0.5), several=(A(), B()))

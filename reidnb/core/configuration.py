@@ -9,9 +9,9 @@ import hashlib
 import json
 from collections.abc import Iterable
 from functools import lru_cache
-from typing import TypeVar
+from typing import Any, TypeVar
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 
 __all__ = ["Configuration", "ConfigurationError", "nearest", "validate", "describe", "short_hash"]
 
@@ -22,6 +22,26 @@ class Configuration(BaseModel):
     "A description that refuses unknown keys and never changes."
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+    @property
+    def edition(self) -> int:
+        """Which version of its computation a description means.
+
+        Whoever changes a default, or what is computed, raises it: runs of earlier editions are then other runs."""
+        return 1
+
+    @model_validator(mode="wrap")
+    @classmethod
+    def _of_this_edition(cls, value: Any, build: Any) -> Any:
+        "Read what `describe` wrote; the edition is no field, but another one than this code's is refused."
+        if not isinstance(value, dict) or "edition" not in value:
+            return build(value)
+        fields = {key: field for key, field in value.items() if key != "edition"}
+        configuration = build(fields)
+        if value["edition"] != configuration.edition:
+            computes = f"this version of the code computes edition {configuration.edition}"
+            raise ValueError(f"edition {value['edition']} of {cls.__name__}: {computes}")
+        return configuration
 
 
 class ConfigurationError(ValueError):
@@ -84,13 +104,19 @@ def _defaults(model: type[BaseModel]) -> dict:
 
 
 def describe(configuration: BaseModel) -> dict:
-    "The fields that differ from their defaults; a `kind` is always among them."
+    "The fields that differ from their defaults; a `kind` is always among them, and an edition above the first."
     description: dict = {}
+    if _edition(configuration) > 1:
+        description["edition"] = _edition(configuration)
     for name, default in _defaults(type(configuration)).items():
         value = getattr(configuration, name)
-        if name == "kind" or value != default:
+        if name == "kind" or value != default or _edition(value) > 1:
             description[name] = _describe_value(value)
     return description
+
+
+def _edition(value) -> int:
+    return getattr(value, "edition", 1)
 
 
 def _describe_value(value):
