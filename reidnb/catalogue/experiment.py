@@ -16,7 +16,7 @@ from ..training.configuration import Optimiser, Schedule
 class Batch(Configuration):
     "A PK batch."
 
-    images: int = Field(64, ge=4)  # P*K
+    images: int = Field(64, ge=1)  # P*K; a generator, which needs no identities, may take fewer than four
     instances: int = Field(4, ge=2)  # K
     balanced: bool = False  # singletons dropped, small identities doubled at random (002, line 23)
 
@@ -27,7 +27,7 @@ class Experiment(Configuration):
     method: one_of(MethodOptions) = SupervisedOptions()  # type: ignore[valid-type]
     data: str = "market"  # a data set, or several as one, whose identities are kept apart
     start: "Experiment | None" = None  # the run whose weights this one starts from; in TOML its name
-    pretrain: "Experiment | None" = None  # the same, in the place of ImageNet weights where a preset has none
+    pretrain: "Experiment | None" = None  # the same, in the place of ImageNet weights where a preset has none, or where a preset lets a generator go on from another
     generator: "Experiment | None" = None  # the run that generates images for this one; in TOML its name
     members: "tuple[Experiment, ...]" = ()  # the runs of an ensemble; in TOML their names
     snapshots: int = Field(0, ge=0, le=50)  # saved during training, evenly; the last is its end
@@ -52,6 +52,8 @@ class Experiment(Configuration):
             dataset(name)
         if self.generator is not None and not self.generator.method.generates:
             raise ValueError(f"generator: a run of kind {self.generator.method.kind} generates no images")
+        if self.batch.images < 4 and not self.method.generates:
+            raise ValueError(f"batch.images = {self.batch.images}: expected 4 or more, of two identities or more")
         self.objective.check(self)
         self.method.check(self)
         return self

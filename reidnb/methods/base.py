@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['BLOCK', 'GeneratorSize', 'Surroundings', 'Context', 'Prepared', 'PreparedMethod', 'EmbeddingMethod', 'started',
            'load_trained_backbone', 'IdentityBranch', 'identity_branch', 'Generation', 'GeneratorMethod', 'in_blocks',
-           'as_tensor', 'as_array']
+           'as_tensor', 'as_array', 'mirrored_crops', 'resized']
 
 # %% ../../nbs/methods/00_base.ipynb #db18bac4
 from abc import abstractmethod
@@ -16,8 +16,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import nn
 
+from ..augmentation.batch import flip
+from ..augmentation.sampling import pixels_at
 from ..core.configuration import ConfigurationError
 from ..data.batches import PKBatches
 from ..data.generated import GeneratedImages
@@ -32,7 +35,7 @@ class GeneratorSize(NamedTuple):
 
     width: int = 16  # channels of the first convolution
     blocks: int = 3  # residual blocks
-    image: tuple = (64, 32)  # (height, width) in pixels
+    image: tuple = (64, 32)  # (height, width) in pixels; of random crops where images are decoded larger
 
 # %% ../../nbs/methods/00_base.ipynb #910cd3ed
 @dataclass(frozen=True)
@@ -219,9 +222,9 @@ class Generation:
     share: float  # generated images for each real one
     seed: int
     device: str
-    image: tuple  # (height, width) in pixels
+    image: tuple  # (height, width) of the images that are wanted, in pixels
     folder: Path  # where generated images are kept
-    images: Callable[[str], Any]  # a data set's name → its decoded training images
+    images: Callable[[str], Any]  # a data set's name → its training images, decoded at the generator's own size
     load: Callable[[], Any]  # the trained method
 
 # %% ../../nbs/methods/00_base.ipynb #a25250cb
@@ -282,3 +285,32 @@ def as_array(
 ) -> np.ndarray:  # (n, H, W, 3)
     "Images as stores keep them."
     return images.permute(0, 2, 3, 1).cpu().numpy()
+
+# %% ../../nbs/methods/00_base.ipynb #e36602ca
+def mirrored_crops(
+    images: torch.Tensor,  # (B, C, H, W), H and W no smaller than the crop
+    size: tuple,  # (height, width) of the crop in pixels
+    rng: torch.Generator,  # on the CPU
+) -> torch.Tensor:  # (B, C, *size)
+    "Half of the images mirrored, and all of them cropped at random."
+    images = flip(images, 0.5, rng)
+    positions = []
+    for side, cropped in zip(images.shape[2:], size):
+        if side == cropped:  # nothing to draw
+            start = torch.zeros(len(images), 1, dtype=torch.int64)
+        else:
+            start = torch.randint(side - cropped + 1, (len(images), 1), generator=rng)
+        positions.append((start + torch.arange(cropped)).to(images.device))
+    whole = images.shape[2:] == tuple(size)
+    return images if whole else pixels_at(images, *positions)
+
+
+def resized(
+    images: torch.Tensor,  # (B, 3, H, W) uint8
+    size: tuple,  # (height, width) in pixels
+) -> torch.Tensor:  # (B, 3, *size) uint8
+    "Images of another size, by averages of neighbouring pixels."
+    if images.shape[2:] == tuple(size):
+        return images
+    scaled = F.interpolate(images.float(), tuple(size), mode="bilinear", antialias=True)
+    return scaled.round().clamp(0, 255).to(torch.uint8)

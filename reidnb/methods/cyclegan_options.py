@@ -4,11 +4,11 @@
 __all__ = ['CycleGANOptions']
 
 # %% ../../nbs/methods/05_cyclegan.ipynb #a06f070b
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 from pydantic import Field
 
-from .description import GeneratorOptions, TargetOptions
+from .description import GeneratorOptions, TargetOptions, open_batch, open_schedule
 
 
 class CycleGANOptions(GeneratorOptions, TargetOptions):
@@ -16,10 +16,34 @@ class CycleGANOptions(GeneratorOptions, TargetOptions):
 
     implementation: ClassVar[str] = "reidnb.methods.cyclegan:CycleGAN"
 
+    blocks_setting: ClassVar[str] = "cyclegan_blocks"
+    scale_setting: ClassVar[str] = "cyclegan_scale"
+
     kind: Literal["cyclegan"] = "cyclegan"
     cycle: float = Field(10.0, ge=0)  # λ1: translated and translated back
-    identity: float = Field(5.0, ge=0)  # λ2: images translated to their own domain, every other step
+    identity: float | None = Field(None, ge=0)  # λ2: images translated to their own domain; None: the preset's
     similarity: float = Field(0.0, ge=0)  # λ3 of SPGAN; 0 is CycleGAN
     margin: float = Field(2.0, ge=0, le=2)  # m of SPGAN
     negatives: Literal["translated", "real"] = "translated"  # as the paper has it, or as its code (003, line 344)
     person: float = Field(0.0, ge=0)  # weight of PTGAN's loss: the person stays the same
+
+    @property
+    def edition(self) -> int:
+        return 2 if self.similarity and self.negatives == "real" else 1  # 2: both domains have the pair of real images
+
+    def filled_options(self, preset: Any) -> dict[str, Any]:
+        "λ2 too."
+        identity = preset.cyclegan_identity if self.identity is None else self.identity
+        return super().filled_options(preset) | {"identity": identity}
+
+    def filled(self, experiment: Any, preset: Any) -> dict[str, Any]:
+        "Batch and schedule too, and whether the run goes on from the one that it names as `pretrain`."
+        changes = super().filled(experiment, preset) | open_batch(experiment, preset.cyclegan_batch)
+        joins = preset.cyclegan_joins
+        goes_on = joins > 0 and experiment.pretrain is not None
+        epochs = preset.cyclegan_epochs * (1 - joins if goes_on else joins or 1)
+        changes |= open_schedule(experiment, epochs, falls=1 if goes_on else preset.cyclegan_falls)
+        if experiment.pretrain is not None:
+            start = experiment.pretrain if goes_on else experiment.start
+            changes |= {"start": start, "pretrain": None}
+        return changes

@@ -8,12 +8,20 @@ __all__ = ['NoiseNetworks', 'DCGAN']
 # %% ../../nbs/methods/07_dcgan.ipynb #9d16f9a6
 import torch
 import torch.nn.functional as F
+from torch import nn
 
 from ..augmentation.batch import flip, step_generator
 from ..data.generated import GeneratedImages
 from ..losses.weights import WeightedSum
 from .base import BLOCK, Context, Generation, GeneratorMethod, as_array
-from ..models.generators import Discriminator, NoiseGenerator, to_bytes, to_signed
+from reidnb.models.generators import (
+    NoiseDiscriminator,
+    NoiseGenerator,
+    StandInDiscriminator,
+    initialise_normal,
+    to_bytes,
+    to_signed,
+)
 
 # %% ../../nbs/methods/07_dcgan.ipynb #8c58d8e6
 class NoiseNetworks(GeneratorMethod):
@@ -28,20 +36,25 @@ class NoiseNetworks(GeneratorMethod):
         seed: int = 0,  # of the run
         *,
         image: tuple = (64, 32),  # (height, width) in pixels
+        documented: bool = False,  # DCGAN's own networks
     ):
         super().__init__()
         torch.manual_seed(seed)
         self.domain = domain
         self.seed = seed
         self.generator = NoiseGenerator(width, image)
-        self.discriminator = Discriminator(width)
+        if documented:
+            initialise_normal(self.generator)
+        own, stand_in = NoiseDiscriminator, StandInDiscriminator
+        self.discriminator: nn.Module = own(width, image) if documented else stand_in(width)
         self.weighted_sum = WeightedSum({"discriminator": 1.0}, {"adversarial": 1.0})
 
     @classmethod
     def create(cls, context: Context, classes: int, attributes: dict | None = None) -> "NoiseNetworks":
         "The method, freshly initialised."
         size = context.generator_size
-        return cls(context.experiment.data, size.width, context.seed, image=size.image)
+        domain, documented = context.experiment.data, context.options.documented
+        return cls(domain, size.width, context.seed, image=size.image, documented=documented)
 
 # %% ../../nbs/methods/07_dcgan.ipynb #b2ce827f
 class DCGAN(NoiseNetworks):

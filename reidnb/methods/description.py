@@ -2,7 +2,10 @@
 
 from typing import Any, ClassVar
 
+from pydantic import Field
+
 from ..core.registry import Choice
+from ..training.configuration import Schedule
 
 
 class MethodOptions(Choice):
@@ -21,6 +24,18 @@ class MethodOptions(Choice):
         "Data sets that a training uses besides the experiment's `data`."
         return ()
 
+    def filled(
+        self,
+        experiment: Any,  # whose method this is
+        preset: Any,
+    ) -> dict[str, Any]:  # key of the experiment → value
+        "What a preset fills in where an experiment leaves it open."
+        return {}
+
+    def decoding_scale(self) -> float:
+        "How much larger training images are decoded than they are trained with."
+        return 1.0
+
 
 class TargetOptions(MethodOptions):
     "Options of a method that learns from the unlabelled images of a target domain."
@@ -32,11 +47,35 @@ class TargetOptions(MethodOptions):
 
 
 class GeneratorOptions(MethodOptions):
-    "Options of a method that learns to generate images, without labels."
+    """Options of a method that learns to generate images, without labels.
+
+    Batch, schedule and image scale are the preset's where an experiment leaves them at their defaults, which suit no generator."""
 
     steps_setting: ClassVar[str] = "gan_steps"
     rate_setting: ClassVar[str] = "gan_rate"
+    blocks_setting: ClassVar[str] = "gan_blocks"  # the preset's setting for the number of residual blocks
+    scale_setting: ClassVar[str] = ""  # and for height and width of its images against the preset's
     generates: ClassVar[bool] = True
+
+    documented: bool = False  # the documents' networks even where the preset has stand-ins for them
+    enlarge: float = Field(1.0, ge=1, le=2)  # images are decoded so much larger, and cropped at random; 1: the preset's
+
+    def filled(self, experiment: Any, preset: Any) -> dict[str, Any]:
+        "Networks, crops and size of the images."
+        options = self.filled_options(preset)
+        changes: dict[str, Any] = {"method": self.model_copy(update=options)}
+        if self.scale_setting and experiment.image_scale == (1.0, 1.0):
+            changes["image_scale"] = getattr(preset, self.scale_setting)
+        return changes
+
+    def filled_options(self, preset: Any) -> dict[str, Any]:
+        "Own options that the preset decides; where it has no stand-ins, none can be asked for."
+        documented = self.documented or preset.gan_structure == "documented"
+        enlarge = preset.gan_enlarge if self.enlarge == 1 else self.enlarge
+        return {"documented": documented, "enlarge": enlarge}
+
+    def decoding_scale(self) -> float:
+        return self.enlarge
 
     def check(self, experiment: Any):
         "Refuse losses of labelled images (`ValueError`)."
@@ -52,3 +91,27 @@ def require(
     "Refuse an experiment (`ValueError`)."
     if not condition:
         raise ValueError(message)
+
+
+def open_batch(
+    experiment: Any,  # of a generator
+    images: int,  # that the preset takes
+) -> dict[str, Any]:  # key → value; {} where the experiment has a batch of its own
+    "A preset's batch of a generator. Its images need no identities: `instances` is what it is in the runs that were published."
+    default = type(experiment.batch)()
+    if experiment.batch != default:
+        return {}
+    return {"batch": default.model_copy(update={"images": images, "instances": 2})}
+
+
+def open_schedule(
+    experiment: Any,  # of a generator
+    epochs: float,  # that the preset takes
+    *,
+    falls: float,  # share of them, at the end, in which the rate falls to zero
+) -> dict[str, Any]:  # key → value; {} where the experiment has a schedule of its own
+    "A preset's schedule of a generator."
+    if experiment.schedule != Schedule():
+        return {}
+    flat = epochs * (1 - falls)
+    return {"schedule": Schedule(epochs=epochs, warmup=0, kind="linear", flat=flat)}

@@ -7,18 +7,36 @@ __all__ = ['CameraNetworks', 'StarGAN']
 
 # %% ../../nbs/methods/06_stargan.ipynb #a70928ba
 from functools import partial
+from typing import Any
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 
-from ..augmentation.batch import flip, step_generator
+from ..augmentation.batch import step_generator
 from ..data.generated import GeneratedImages
+from ..data.unlabelled import ImageBatches
 from ..losses.adversarial import gradient_penalty
 from ..losses.weights import WeightedSum
-from .base import Context, Generation, GeneratorMethod, as_array, as_tensor, in_blocks
+from reidnb.methods.base import (
+    Context,
+    Generation,
+    GeneratorMethod,
+    as_array,
+    as_tensor,
+    in_blocks,
+    mirrored_crops,
+    resized,
+)
 from .stargan_options import StarGANOptions
-from ..models.generators import Discriminator, ImageTranslator, to_bytes, to_signed
+from reidnb.models.generators import (
+    CameraDiscriminator,
+    StandInDiscriminator,
+    StandInTranslator,
+    StarGANGenerator,
+    to_bytes,
+    to_signed,
+)
 
 # %% ../../nbs/methods/06_stargan.ipynb #873bc60b
 class CameraNetworks(GeneratorMethod):
@@ -26,13 +44,14 @@ class CameraNetworks(GeneratorMethod):
 
     def __init__(
         self,
-        options: StarGANOptions,  # which losses
+        options: StarGANOptions,  # which networks and losses
         domain: str,  # its name in a batch
         cameras: int,  # of that domain
         *,
         width: int,  # channels of the first convolutions
         blocks: int,  # residual blocks of the translator
         seed: int = 0,  # of the run
+        image: tuple = (64, 32),  # (height, width) of crops in pixels
     ):
         super().__init__()
         torch.manual_seed(seed)
@@ -40,8 +59,12 @@ class CameraNetworks(GeneratorMethod):
         self.domain = domain
         self.cameras = cameras
         self.seed = seed
-        self.translator = ImageTranslator(width, blocks, cameras, illumination=True)
-        self.discriminator = Discriminator(width, cameras)
+        self.image = image
+        self.translator: Any = StandInTranslator(width, blocks, cameras, illumination=True)
+        self.discriminator: Any = StandInDiscriminator(width, cameras)
+        if options.documented:
+            self.translator = StarGANGenerator(width, blocks, cameras)
+            self.discriminator = CameraDiscriminator(width, cameras, image)
         self.phases = (*["discriminator"] * options.discriminator_steps, "translator")
         self.weighted_sum = WeightedSum(
             {"discriminator": 1.0, "penalty": options.penalty, "classification": options.camera},
@@ -51,8 +74,16 @@ class CameraNetworks(GeneratorMethod):
     @classmethod
     def create(cls, context: Context, classes: int, attributes: dict | None = None) -> "CameraNetworks":
         "The method, freshly initialised; its classes are cameras."
-        size, domain = context.generator_size, context.experiment.data
-        return cls(context.options, domain, classes, width=size.width, blocks=size.blocks, seed=context.seed)
+        domain, seed = context.experiment.data, context.seed
+        width, blocks, image = context.generator_size
+        return cls(context.options, domain, classes, width=width, blocks=blocks, seed=seed, image=image)
+
+    @classmethod
+    def batches(cls, context: Context) -> ImageBatches:
+        "Images of the domain, a batch for each step of the discriminator."
+        domain = context.experiment.data
+        images = context.batch_images * context.options.discriminator_steps
+        return ImageBatches({domain: context.open(domain)}, images, context.seed)
 
 # %% ../../nbs/methods/06_stargan.ipynb #186980ae
 class StarGAN(CameraNetworks):
@@ -60,18 +91,28 @@ class StarGAN(CameraNetworks):
 
     def losses(self, batch: dict) -> dict:  # name -> scalar
         "The losses of a phase, on a batch from `ImageBatches`."
-        source_camera = batch[f"{self.domain}_camera"]
         generator = step_generator(self.seed, batch["step"])
-        x = to_signed(flip(batch[self.domain], 0.5, generator))
-        target_camera = torch.randint(self.cameras, (len(x),), generator=generator).to(source_camera)
+        images = self._images(batch, generator)
         if batch["phase"] == "translator":
-            return self._translator_losses(x, source_camera, target_camera)
+            return self._translator_losses(*images)
+        x, source_camera, target_camera = images
         with torch.no_grad():
             translated = self.translator(x, target_camera)
         adversarial = self.discriminator(translated).mean() - self.discriminator(x).mean()
         penalty = gradient_penalty(self.discriminator, x, translated, rng=generator)
         classification = F.cross_entropy(self.discriminator.camera_logits(x), source_camera)
         return {"discriminator": adversarial, "penalty": penalty, "classification": classification}
+
+    def _images(self, batch, generator):
+        "Images of a phase, their cameras, and those that they get; the translator has those of the discriminator's last step."
+        source_camera = batch[f"{self.domain}_camera"]
+        x = to_signed(mirrored_crops(batch[self.domain], self.image, generator))
+        target_camera = torch.randint(self.cameras, (len(x),), generator=generator).to(source_camera)
+        steps = self.options.discriminator_steps
+        done = batch["step_state"].get("discriminator", 0)
+        step = min(done, steps - 1)
+        batch["step_state"]["discriminator"] = done + 1
+        return [values.chunk(steps)[step] for values in (x, source_camera, target_camera)]
 
     def _translator_losses(self, x, source_camera, target_camera):
         translated = self.translator(x, target_camera)
@@ -96,11 +137,12 @@ class StarGAN(CameraNetworks):
     def generated(cls, request: Generation) -> GeneratedImages:
         "All images of the domain in all camera styles, (N, cameras, H, W, 3)."
         source = request.images(request.data)
-        shape = (len(source), request.cameras, *source.size, 3)
+        shape = (len(source), request.cameras, *request.image, 3)
 
         def styled(block):
             images, method = as_tensor(block, request.device), request.load()
-            return np.stack([as_array(method.restyle(images, camera)) for camera in range(request.cameras)], 1)
+            styles = [method.restyle(images, camera) for camera in range(request.cameras)]
+            return np.stack([as_array(resized(style, request.image)) for style in styles], 1)
 
         path = request.folder / f"generated-{request.run}-styles.npy"
         return GeneratedImages(path, shape, partial(in_blocks, source, styled), samples=source.samples)

@@ -4,11 +4,11 @@
 __all__ = ['StarGANOptions']
 
 # %% ../../nbs/methods/06_stargan.ipynb #4a49b4a5
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 from pydantic import Field
 
-from .description import GeneratorOptions
+from .description import GeneratorOptions, open_batch, open_schedule
 
 
 class StarGANOptions(GeneratorOptions):
@@ -16,8 +16,21 @@ class StarGANOptions(GeneratorOptions):
 
     implementation: ClassVar[str] = "reidnb.methods.stargan:StarGAN"
 
+    rate_setting: ClassVar[str] = "stargan_rate"
+    scale_setting: ClassVar[str] = "stargan_scale"
+
     kind: Literal["stargan"] = "stargan"
     camera: float = Field(1.0, ge=0)  # weight of the camera's classification
     cycle: float = Field(10.0, ge=0)  # translated and translated back
     penalty: float = Field(10.0, ge=0)  # of the discriminator's gradient
-    discriminator_steps: int = Field(1, ge=1, le=10)  # phases of the discriminator before one of the translator
+    discriminator_steps: int = Field(1, ge=1, le=10)  # for one of the translator; 1: the preset's
+
+    def filled_options(self, preset: Any) -> dict[str, Any]:
+        "The discriminator's steps too."
+        steps = preset.stargan_discriminator_steps if self.discriminator_steps == 1 else self.discriminator_steps
+        return super().filled_options(preset) | {"discriminator_steps": steps}
+
+    def filled(self, experiment: Any, preset: Any) -> dict[str, Any]:
+        "Batch and schedule too: the rate falls in the second half (003, line 226)."
+        changes = super().filled(experiment, preset) | open_batch(experiment, preset.stargan_batch)
+        return changes | open_schedule(experiment, preset.stargan_epochs, falls=0.5)

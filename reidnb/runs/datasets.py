@@ -110,7 +110,8 @@ def training_scale(experiment: Experiment) -> tuple:  # of height and width
     "How large training images are decoded: at the largest size that the training uses."
     varied = experiment.augmentation.vary
     largest = varied[1] if varied else 1.0
-    return tuple(side * largest for side in experiment.image_scale)
+    factor = largest * experiment.method.decoding_scale()
+    return tuple(side * factor for side in experiment.image_scale)
 
 
 def testing_scale(experiment: Experiment, protocol: Protocol) -> tuple:  # of height and width
@@ -146,11 +147,13 @@ def draw_all(
 
 def start_run(experiment: Experiment, preset: Preset) -> Experiment | None:
     "The run whose weights an experiment starts from, if any."
+    experiment = preset.filled(experiment)
     return experiment.start or (experiment.pretrain if preset.weights == "none" else None)
 
 
 def prerequisites(experiment: Experiment, preset: Preset) -> list:
     "The runs that an experiment needs: the one that it starts from, its generator, its members."
+    experiment = preset.filled(experiment)
     runs = [start_run(experiment, preset), experiment.generator, *experiment.members]
     return [run for run in runs if run]
 
@@ -168,6 +171,7 @@ def training_fingerprint(experiment: Experiment, preset: Preset) -> str:
 
 def run_id(experiment: Experiment, preset: Preset, seed: int) -> str:
     "The id of a run on a preset's data: it depends on all runs that it builds on."
+    experiment = preset.filled(experiment)
     before = tuple(run_id(run, preset, seed) for run in prerequisites(experiment, preset))
     return run_identity(experiment, preset, training_fingerprint(experiment, preset), seed=seed, before=before)
 
@@ -176,7 +180,10 @@ def run_id(experiment: Experiment, preset: Preset, seed: int) -> str:
 
 
 def batch_images(experiment: Experiment, preset: Preset) -> int:
-    "Images in a batch under a preset; of at least two identities."
+    "Images in a batch under a preset; of at least two identities, or four where a generator's batch has so many."
+    if experiment.method.generates:
+        fewest = min(4, experiment.batch.images)
+        return max(fewest, experiment.batch.images // preset.batch_divisor)
     instances = experiment.batch.instances
     identities = experiment.batch.images // instances // preset.batch_divisor
     return max(2, identities) * instances

@@ -85,13 +85,14 @@ def context_of(
     generated: GeneratedImages | None = None,  # images that another run generated for this one
 ) -> Context:
     "What surrounds a method in a training, or where its weights are loaded."
+    experiment = preset.filled(experiment)
     scale = training_scale(experiment)
     sizes: dict[str, Any] = dict(
         size=preset.network_size(experiment.model.backbone),
         image=image_size(preset, scale),
         batch_images=batch_images(experiment, preset),
         batch_divisor=preset.batch_divisor,
-        generator_size=GeneratorSize(preset.gan_width, preset.gan_blocks, preset.image_size),
+        generator_size=generator_size(experiment, preset),
     )
     data: dict[str, Any] = dict(
         images=lambda name: open_data(name, preset, "train", scale=scale),
@@ -110,6 +111,14 @@ def context_of(
         **sizes,
         **data,
     )
+
+
+def generator_size(experiment: Experiment, preset: Preset) -> GeneratorSize:
+    "How large a generator's networks and the crops of its training are; of no use to other methods."
+    if not experiment.method.generates:
+        return GeneratorSize()
+    blocks = preset.generator_blocks(experiment)
+    return GeneratorSize(preset.gan_width, blocks, image_size(preset, experiment.image_scale))
 
 
 def person_masks(
@@ -149,6 +158,7 @@ def images_of_generator(
     share: float = 1.0,  # generated images for each real one
 ) -> GeneratedImages:
     "Images that a run generates: it is trained if it has not run, and they are made if they are not there yet."
+    generator = preset.filled(generator)
     record = run(generator, preset, seed, name=f"images for {domain}", archive=archive)
     request = Generation(
         run=record["run"],
@@ -160,7 +170,7 @@ def images_of_generator(
         device=choose_device(preset),
         image=preset.image_size,
         folder=image_folder(preset),
-        images=lambda name: open_data(name, preset, "train"),
+        images=lambda name: open_data(name, preset, "train", scale=generator.image_scale),
         load=cache(lambda: load_trained(record, generator, preset, archive=archive)),
     )
     return generator.method.implemented().generated(request)
@@ -241,6 +251,7 @@ def run(
 ) -> dict:  # the record
     "Train an experiment, or return its record if it was trained before."
     archive = archive or Archive(preset)
+    experiment = preset.filled(experiment)
     run_name = run_id(experiment, preset, seed)
     if record := archive.read(run_name):
         return record

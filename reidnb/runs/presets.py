@@ -8,7 +8,7 @@
 import os
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, field_validator
 
@@ -18,6 +18,8 @@ from reidnb.models.configuration import Size
 
 Count = Field(ge=1, le=1_000_000)
 Stages = tuple[int, int, int, int]
+Factor = Annotated[float, Field(gt=0, le=4)]
+Pair = tuple[Factor, Factor]
 BLOCKS = ("blocks_resnet18", "blocks_resnet50", "blocks_resnet101", "blocks_resnext101_32x8d")
 FOLDERS = ("data_root", "store")  # relative ones start at the settings file; REIDNB_<KEY> in the environment wins
 
@@ -43,17 +45,44 @@ class _TrainingScale(Configuration):
     image_width: int = Field(ge=8, le=1024)
     steps: int = Field(ge=0, le=1_000_000)  # of 64 images that stand for 120 epochs; 0 means real epochs
     vpm_steps: int = Field(ge=0, le=1_000_000)  # the same for VPM, which the documents train for 200 and 400 epochs
-    gan_steps: int = Field(ge=0, le=1_000_000)  # the same for image generators
     batch_divisor: int = Field(ge=1, le=16)  # of the documents' batch
     learning_rate: float = Field(gt=0, le=1)
-    gan_rate: float = Field(gt=0, le=1)  # learning rate of image generators
+
+
+class _GeneratorScale(Configuration):
+    "Image generators: networks, length, and what the small presets change of the documents' recipe."
+
+    gan_structure: Literal["stand-in", "documented"]
+    gan_steps: int = Field(ge=0, le=1_000_000)  # as `steps`
+    gan_rate: float = Field(gt=0, le=1)  # learning rate
+    gan_width: int = Field(ge=4, le=256)  # channels of a generator's first convolution
+    gan_blocks: int = Field(ge=1, le=32)  # a generator's residual blocks
+    gan_enlarge: float = Field(ge=1, le=2)  # of decoded images against the random crops that are trained with
+    cyclegan_blocks: int = Field(ge=1, le=32)
+    cyclegan_scale: Pair  # height and width against the preset's images
+    cyclegan_identity: float = Field(ge=0)  # λ2
+    cyclegan_batch: int = Count
+    cyclegan_epochs: float = Field(gt=0)
+    cyclegan_joins: float = Field(ge=0, lt=1)  # share of the epochs after which SPGAN and PTGAN join CycleGAN
+    cyclegan_falls: float = Field(ge=0, le=1)  # share of the epochs, at the end, in which the rate falls
+    stargan_rate: float = Field(gt=0, le=1)
+    stargan_scale: Pair
+    stargan_batch: int = Count
+    stargan_epochs: float = Field(gt=0)
+    stargan_discriminator_steps: int = Field(ge=1, le=10)  # for one of the translator
+
+    @field_validator("cyclegan_scale", "stargan_scale", mode="before")
+    @classmethod
+    def _two(cls, value):
+        factors = value.split() if isinstance(value, str) else value
+        if len(factors) != 2:
+            raise ValueError("should be two numbers, the factors of height and width")
+        return tuple(factors)
 
 
 class _NetworkScale(Configuration):
     "How large networks are."
 
-    gan_width: int = Field(ge=4, le=256)  # channels of a generator's first convolution
-    gan_blocks: int = Field(ge=1, le=32)  # a generator's residual blocks
     network_width: int = Field(ge=4, le=256)  # channels of the first stage
     blocks_resnet18: Stages
     blocks_resnet50: Stages
@@ -86,7 +115,7 @@ class _DrawnScale(Configuration):
     data_seed: int = Field(ge=0)  # seed of the drawing
 
 
-class Preset(_DrawnScale, _NetworkScale, _TrainingScale, _Machine):
+class Preset(_DrawnScale, _NetworkScale, _GeneratorScale, _TrainingScale, _Machine):
     "Scale and data of all runs: one section of settings.ini."
 
     @property
@@ -120,10 +149,32 @@ class Preset(_DrawnScale, _NetworkScale, _TrainingScale, _Machine):
         "The base learning rate."
         return getattr(self, experiment.method.rate_setting)
 
+    def filled(self, experiment: Any) -> Any:
+        """An experiment with what it leaves open to the preset, and so the runs that it builds on.
+
+        This is what runs, and what a run id is the hash of: it holds what decides the outcome, and a run is the same whether a value
+        was written in the experiment or filled in here. Filling in twice changes nothing."""
+        changes = experiment.method.filled(experiment, self)
+        for name in ("start", "pretrain", "generator"):
+            before = changes.get(name, getattr(experiment, name))
+            if before is not None:
+                changes[name] = self.filled(before)
+        if experiment.members:
+            changes["members"] = tuple(self.filled(member) for member in experiment.members)
+        return experiment.model_copy(update=changes) if changes else experiment
+
+    def generator_blocks(
+        self,
+        experiment: Any,  # of a generator; its method says which setting counts
+    ) -> int:
+        "Residual blocks of a generator."
+        return getattr(self, experiment.method.blocks_setting)
+
     def training_values(self, experiment: Any) -> dict:
-        "What changes the outcome of a run of this experiment; data has a fingerprint of its own."
-        network = dict(width=self.gan_width, blocks=self.gan_blocks)
-        if not experiment.method.generates:
+        "What changes the outcome of a run of this experiment, as `filled`; data has a fingerprint of its own."
+        if experiment.method.generates:
+            network = dict(width=self.gan_width, blocks=self.generator_blocks(experiment))
+        else:
             network = self.network_size(experiment.model.backbone).model_dump(mode="json")
         return dict(
             image=self.image_size,
