@@ -160,6 +160,10 @@ def images_of_generator(
     "Images that a run generates: it is trained if it has not run, and they are made if they are not there yet."
     generator = preset.filled(generator)
     record = run(generator, preset, seed, name=f"images for {domain}", archive=archive)
+
+    def open_images(name):
+        return open_data(name, preset, "train", scale=generator.image_scale)
+
     request = Generation(
         run=record["run"],
         data=generator.data,
@@ -170,7 +174,7 @@ def images_of_generator(
         device=choose_device(preset),
         image=preset.image_size,
         folder=image_folder(preset),
-        images=lambda name: open_data(name, preset, "train", scale=generator.image_scale),
+        images=open_images,
         load=cache(lambda: load_trained(record, generator, preset, archive=archive)),
     )
     return generator.method.implemented().generated(request)
