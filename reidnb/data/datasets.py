@@ -21,19 +21,8 @@ if TYPE_CHECKING:  # a plan does without pandas
     import pandas as pd
 
 # %% auto #0
-__all__ = [
-    "DATASETS",
-    "DataSet",
-    "register_dataset",
-    "dataset",
-    "members",
-    "readable_names",
-    "drawn_names",
-    "find_data",
-    "verify_counts",
-    "read_data",
-]
-
+__all__ = ['DATASETS', 'DataSet', 'register_dataset', 'dataset', 'members', 'readable_names', 'drawn_names', 'find_data',
+           'verify_counts', 'read_data']
 
 # %% ../../nbs/data/05_datasets.ipynb #1bcf18bd
 @dataclass(frozen=True)
@@ -68,7 +57,6 @@ def register_dataset(
     DATASETS[entry.name] = entry
     return entry
 
-
 # %% ../../nbs/data/05_datasets.ipynb #389234df
 def dataset(
     name: str,  # in experiments and protocols
@@ -97,7 +85,6 @@ def readable_names() -> tuple:
 def drawn_names() -> tuple:
     "Names of the data sets that can be drawn."
     return tuple(name for name, entry in DATASETS.items() if entry.drawing)
-
 
 # %% ../../nbs/data/05_datasets.ipynb #12629fc7
 register_dataset(
@@ -177,7 +164,6 @@ for _name, _members in {
     _titles = [DATASETS[_member].title for _member in _members]
     register_dataset(DataSet(_name, " and ".join(_titles), members=_members))
 
-
 # %% ../../nbs/data/05_datasets.ipynb #45a4d416
 def find_data(
     name: str,  # of a data set with a reader
@@ -201,7 +187,6 @@ def _readable(name: str) -> DataSet:
         readable = ", ".join(readable_names())
         raise DataError(f"data set {name!r} has no reader of its own; expected one of {readable}")
     return entry
-
 
 # %% ../../nbs/data/05_datasets.ipynb #4dffaec8
 def verify_counts(
@@ -234,7 +219,6 @@ def _verify_drawn(samples, counts, root):
         if images != expected:
             what_to_do = "delete the data set's folder and draw it again"
             raise DataError(f"{folder}: {images} images, but {expected} were drawn; {what_to_do}")
-
 
 # %% ../../nbs/data/05_datasets.ipynb #ac73192d
 def read_data(

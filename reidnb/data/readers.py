@@ -15,18 +15,8 @@ if TYPE_CHECKING:  # a plan does without pandas
     import pandas as pd
 
 # %% auto #0
-__all__ = [
-    "MARKET_FOLDERS",
-    "existing_folder",
-    "ImageRow",
-    "samples_from_rows",
-    "read_market",
-    "msmt_version",
-    "read_msmt",
-    "read_partial_reid",
-    "read_partial_ilids",
-]
-
+__all__ = ['MARKET_FOLDERS', 'existing_folder', 'ImageRow', 'samples_from_rows', 'read_market', 'msmt_version', 'read_msmt',
+           'read_partial_reid', 'read_partial_ilids']
 
 # %% ../../nbs/data/04_readers.ipynb #aefc2672
 def _listing(folder: Path) -> str:
@@ -50,7 +40,6 @@ def existing_folder(
         expected = f"{title} has {', '.join(contents)}"
         raise DataError(f"{path}: no {', '.join(missing)}; {expected}, found {_listing(path)}")
     return path
-
 
 # %% ../../nbs/data/04_readers.ipynb #5e00f567
 class ImageRow(NamedTuple):
@@ -90,7 +79,6 @@ def _with_drawn_labels(samples: pd.DataFrame, root: Path) -> pd.DataFrame:
         labels[column] = [str(root / name) for name in labels[column]]
     return samples.merge(labels, on="path", how="left", validate="one_to_one")
 
-
 # %% ../../nbs/data/04_readers.ipynb #e3e6a100
 MARKET_FOLDERS = dict(train="bounding_box_train", query="query", gallery="bounding_box_test")
 _MARKET_NAME = re.compile(r"^(-1|\d{4,})_c(\d+)s?\d?_f?[\w]*?\.(?:jpg|png)(\.jpg)?$")
@@ -120,7 +108,6 @@ def _market_row(path: Path, split: str) -> ImageRow:
     pid, camid = int(match[1]), int(match[2])
     return ImageRow(str(path), pid, camid, split)
 
-
 # %% ../../nbs/data/04_readers.ipynb #23ba288b
 def msmt_version(root: str | Path) -> str:  # "V1" or "V2"
     "Which version of MSMT17 lies in a folder (`DataError`)."
@@ -130,7 +117,6 @@ def msmt_version(root: str | Path) -> str:  # "V1" or "V2"
             return version
     expected = "train/ and test/ (MSMT17 V1) nor mask_train_v2/ and mask_test_v2/ (V2)"
     raise DataError(f"{root}: neither {expected}; found {_listing(root)}")
-
 
 # %% ../../nbs/data/04_readers.ipynb #e0f715d7
 _MSMT_LISTS = {
@@ -172,7 +158,6 @@ def _msmt_rows(listing: Path, images: Path, split: str) -> list[ImageRow]:
         rows.append(ImageRow(path, pid, camid, split))
     return rows
 
-
 # %% ../../nbs/data/04_readers.ipynb #3a4bd815
 _PARTIAL_REID_NAME = re.compile(r"^(\d{3})_\d{3}\.jpg$")
 _PARTIAL_ILIDS_NAME = re.compile(r"^(\d+)\.jpg$")
@@ -196,7 +181,6 @@ def _numbered_rows(folder: Path, name: re.Pattern, split: str) -> list[ImageRow]
             raise DataError(f"{file}: expected a name like {example}")
         rows.append(ImageRow(str(file), int(match[1]), camera, split))
     return rows
-
 
 # %% ../../nbs/data/04_readers.ipynb #017f2238
 def read_partial_reid(

@@ -15,7 +15,7 @@ if TYPE_CHECKING:  # a plan does without pandas
     import pandas as pd
 
 # %% auto #0
-__all__ = ["COLUMNS", "SPLITS", "DataError", "check_samples", "fingerprint"]
+__all__ = ['COLUMNS', 'SPLITS', 'DataError', 'check_samples', 'fingerprint']
 
 # %% ../../nbs/data/00_samples.ipynb #a07fa241
 COLUMNS = {
@@ -30,7 +30,6 @@ SPLITS = ("train", "query", "gallery")
 
 class DataError(ValueError):
     "Data that cannot be used; the message names the file, what was expected and what to do."
-
 
 # %% ../../nbs/data/00_samples.ipynb #43267916
 def check_samples(
@@ -60,7 +59,6 @@ def _check_columns(samples: pd.DataFrame):
         if dtype.kind not in "iu":
             raise DataError(f"samples table: column '{column}' holds {dtype}, expected {COLUMNS[column]}")
 
-
 # %% ../../nbs/data/00_samples.ipynb #72627c99
 def _wrong_rows(samples: pd.DataFrame) -> Iterator:
     "Pairs of a mask of wrong rows and what was expected of them."
@@ -85,7 +83,6 @@ def _check_splits(samples: pd.DataFrame, splits: tuple):
 def _identities(samples: pd.DataFrame, split: str) -> set:
     rows = samples["split"] == split
     return set(samples["pid"][rows])
-
 
 # %% ../../nbs/data/00_samples.ipynb #81f98c37
 def fingerprint(
