@@ -133,6 +133,32 @@ def test_cyclegans_generator_is_a_chain_of_torchs_own_layers():
         assert torch.allclose(own.grad, theirs.grad, atol=1e-4)
 
 
+NOT_DETERMINISTIC = ("ReflectionPad", "AdaptiveAvgPool", "AdaptiveMaxPool", "Upsample")  # their gradients on a GPU
+
+
+def operations(result) -> set:
+    "Names of everything that a result is computed from."
+    nodes, unvisited = set(), [result.grad_fn]
+    while unvisited:
+        node = unvisited.pop()
+        if node is not None and node not in nodes:
+            nodes.add(node)
+            unvisited += [before for before, _ in node.next_functions]
+    return {node.name() for node in nodes}
+
+
+@pytest.mark.parametrize("preset", [MINI, FULL], ids=["mini", "full"])
+def test_gradients_of_generators_have_deterministic_implementations(preset):
+    images, cameras = torch.rand(2, 3, 64, 64), torch.tensor([0, 5])
+    styles, translations, noise = (made(preset.filled(experiment)) for experiment in (STARGAN, SPGAN, DCGAN))
+    results = [styles.translator(images, cameras), styles.discriminator(images)]
+    results.append(styles.discriminator.camera_logits(images))
+    results += [translations.translators["g"](images), translations.discriminators["source"](images)]
+    results += [translations.siamese(images), noise.discriminator(noise.generator(torch.randn(2, 100)))]
+    for result in results:
+        assert not [name for name in operations(result) if name.startswith(NOT_DETERMINISTIC)]
+
+
 # ---- what `mini` changes
 
 
