@@ -54,14 +54,14 @@ def made(experiment, image=(64, 64)):
 def test_no_generator_at_full_is_a_stand_in():
     kinds = set()
     for experiment in all_generators():
-        method = made(FULL.filled(experiment))
+        method = made(FULL.resolved(experiment))
         assert not any(isinstance(module, StandInTranslator | StandInDiscriminator) for module in method.modules())
         kinds.add(experiment.method.kind)
     assert kinds == {"cyclegan", "stargan", "dcgan"}
 
 
 def test_spgan_at_full_is_that_of_line_379():
-    spgan = FULL.filled(SPGAN)
+    spgan = FULL.resolved(SPGAN)
     options, schedule = spgan.method, spgan.schedule
     assert (options.cycle, options.identity, options.similarity, options.margin) == (10, 5, 2, 2)
     assert options.negatives == "translated"
@@ -75,7 +75,7 @@ def test_spgan_at_full_is_that_of_line_379():
 
 
 def test_the_squares_of_line_395_give_sianet_all_levels():
-    spgan = FULL.filled(SPGAN)
+    spgan = FULL.resolved(SPGAN)
     assert image_size(FULL, spgan.image_scale) == (256, 256)
     assert image_size(FULL, training_scale(spgan)) == (286, 286)
     levels = [layer.out_channels for layer in SiaNet(image=(256, 256)) if isinstance(layer, nn.Conv2d)]
@@ -84,14 +84,14 @@ def test_the_squares_of_line_395_give_sianet_all_levels():
 
 
 def test_what_joins_later_at_mini_is_there_from_the_start_at_full():
-    plain = FULL.filled(CYCLEGAN)
-    assert FULL.filled(LONGER) == plain
-    assert FULL.filled(described("spgan-ladder", "cyclegan-documented")) == plain
-    assert FULL.filled(PTGAN).start is None and FULL.filled(PTGAN).schedule == plain.schedule
+    plain = FULL.resolved(CYCLEGAN)
+    assert FULL.resolved(LONGER) == plain
+    assert FULL.resolved(described("spgan-ladder", "cyclegan-documented")) == plain
+    assert FULL.resolved(PTGAN).start is None and FULL.resolved(PTGAN).schedule == plain.schedule
 
 
 def test_stargan_at_full_is_that_of_lines_222_to_226():
-    stargan = FULL.filled(STARGAN)
+    stargan = FULL.resolved(STARGAN)
     assert image_size(FULL, stargan.image_scale) == (128, 64)
     assert FULL.generator_blocks(stargan) == 6
     context = Context(experiment=stargan, seed=0, size=FULL.network_size("resnet50"), image=(128, 64), batch_images=16)
@@ -150,7 +150,7 @@ def operations(result) -> set:
 @pytest.mark.parametrize("preset", [MINI, FULL], ids=["mini", "full"])
 def test_gradients_of_generators_have_deterministic_implementations(preset):
     images, cameras = torch.rand(2, 3, 64, 64), torch.tensor([0, 5])
-    styles, translations, noise = (made(preset.filled(experiment)) for experiment in (STARGAN, SPGAN, DCGAN))
+    styles, translations, noise = (made(preset.resolved(experiment)) for experiment in (STARGAN, SPGAN, DCGAN))
     results = [styles.translator(images, cameras), styles.discriminator(images)]
     results.append(styles.discriminator.camera_logits(images))
     results += [translations.translators["g"](images), translations.discriminators["source"](images)]
@@ -182,27 +182,27 @@ def test_the_published_runs_of_mini_are_what_they_were():
         schedule=dict(epochs=20.0, warmup=0, kind="linear", flat=10.0),
         optimiser=adam,
     )
-    assert describe(MINI.filled(CYCLEGAN)) == cyclegan
-    assert describe(MINI.filled(LONGER)) == longer
-    assert describe(MINI.filled(STARGAN)) == stargan
+    assert describe(MINI.resolved(CYCLEGAN)) == cyclegan
+    assert describe(MINI.resolved(LONGER)) == longer
+    assert describe(MINI.resolved(STARGAN)) == stargan
     spgan = dict(longer, method=dict(cyclegan["method"], similarity=2.0))
-    assert describe(MINI.filled(SPGAN)) == spgan
+    assert describe(MINI.resolved(SPGAN)) == spgan
 
 
-def test_filling_in_twice_changes_nothing():
+def test_to_resolve_twice_changes_nothing():
     for preset in (MINI, FULL):
         for experiment in (*all_generators(), Experiment(generator=SPGAN, start=Experiment())):
-            filled = preset.filled(experiment)
-            assert preset.filled(filled) == filled
-            assert validate(Experiment, describe(filled), "") == filled
+            resolved = preset.resolved(experiment)
+            assert preset.resolved(resolved) == resolved
+            assert validate(Experiment, describe(resolved), "") == resolved
 
 
 def test_an_experiments_own_values_win():
     method = dict(kind="cyclegan", target="duke", identity=2.0)
     own = SPGAN.model_copy(update=dict(batch=Batch(images=7, instances=2), method=validate_method(method)))
     for preset in (MINI, FULL):
-        assert preset.filled(own).method.identity == 2
-        assert preset.filled(own).batch.images == 7
+        assert preset.resolved(own).method.identity == 2
+        assert preset.resolved(own).batch.images == 7
 
 
 def validate_method(values):
@@ -210,9 +210,9 @@ def validate_method(values):
 
 
 def test_documented_networks_are_a_row_at_mini():
-    documented = MINI.filled(described("spgan-ladder", "cyclegan-documented"))
+    documented = MINI.resolved(described("spgan-ladder", "cyclegan-documented"))
     assert documented.method.documented and documented.method.identity == 5
-    assert not MINI.filled(CYCLEGAN).method.documented
+    assert not MINI.resolved(CYCLEGAN).method.documented
 
 
 def test_an_identity_loss_wants_a_batch_of_four():
@@ -225,7 +225,7 @@ def test_rows_say_where_mini_has_stand_ins():
         table = load_table(slug)
         for name, experiment in table.experiments.items():
             of = experiment if experiment.method.generates else experiment.generator
-            stand_in = of is not None and not MINI.filled(of).method.documented
+            stand_in = of is not None and not MINI.resolved(of).method.documented
             assert ("(stand-in at mini)" in table.names[name]) == stand_in, name
 
 

@@ -33,7 +33,7 @@ def measure(experiment, preset, archive, seed: int = 0) -> dict:
     from reidnb.training.fit import Plan, fit
 
     make_deterministic(1)
-    experiment = preset.filled(experiment)
+    experiment = preset.resolved(experiment)
     method, batches = prepare(experiment, preset, seed, archive)
     weights = [p.detach().double() for p in method.parameters()]
     entry = dict(

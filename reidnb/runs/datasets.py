@@ -147,13 +147,13 @@ def draw_all(
 
 def start_run(experiment: Experiment, preset: Preset) -> Experiment | None:
     "The run whose weights an experiment starts from, if any."
-    experiment = preset.filled(experiment)
+    experiment = preset.resolved(experiment)
     return experiment.start or (experiment.pretrain if preset.weights == "none" else None)
 
 
 def prerequisites(experiment: Experiment, preset: Preset) -> list:
     "The runs that an experiment needs: the one that it starts from, its generator, its members."
-    experiment = preset.filled(experiment)
+    experiment = preset.resolved(experiment)
     runs = [start_run(experiment, preset), experiment.generator, *experiment.members]
     return [run for run in runs if run]
 
@@ -171,7 +171,7 @@ def training_fingerprint(experiment: Experiment, preset: Preset) -> str:
 
 def run_id(experiment: Experiment, preset: Preset, seed: int) -> str:
     "The id of a run on a preset's data: it depends on all runs that it builds on."
-    experiment = preset.filled(experiment)
+    experiment = preset.resolved(experiment)
     before = tuple(run_id(run, preset, seed) for run in prerequisites(experiment, preset))
     return run_identity(experiment, preset, training_fingerprint(experiment, preset), seed=seed, before=before)
 

@@ -85,7 +85,7 @@ def context_of(
     generated: GeneratedImages | None = None,  # images that another run generated for this one
 ) -> Context:
     "What surrounds a method in a training, or where its weights are loaded."
-    experiment = preset.filled(experiment)
+    experiment = preset.resolved(experiment)
     scale = training_scale(experiment)
     sizes: dict[str, Any] = dict(
         size=preset.network_size(experiment.model.backbone),
@@ -158,7 +158,7 @@ def images_of_generator(
     share: float = 1.0,  # generated images for each real one
 ) -> GeneratedImages:
     "Images that a run generates: it is trained if it has not run, and they are made if they are not there yet."
-    generator = preset.filled(generator)
+    generator = preset.resolved(generator)
     record = run(generator, preset, seed, name=f"images for {domain}", archive=archive)
 
     def open_images(name):
@@ -255,7 +255,7 @@ def run(
 ) -> dict:  # the record
     "Train an experiment, or return its record if it was trained before."
     archive = archive or Archive(preset)
-    experiment = preset.filled(experiment)
+    experiment = preset.resolved(experiment)
     run_name = run_id(experiment, preset, seed)
     if record := archive.read(run_name):
         return record

@@ -101,7 +101,7 @@ class _Jobs:
 
     def add(self, experiment, seed, *, name, protocols):
         "A run that a cell asks for, after the runs that it builds on."
-        experiment = self.preset.filled(experiment)
+        experiment = self.preset.resolved(experiment)
         needs = self._add_prerequisites(experiment, seed, name)
         run = run_id(experiment, self.preset, seed)
         pairs = tuple((protocol, self._scores_id(run, protocol)) for protocol in protocols)

@@ -149,18 +149,18 @@ class Preset(_DrawnScale, _NetworkScale, _GeneratorScale, _TrainingScale, _Machi
         "The base learning rate."
         return getattr(self, experiment.method.rate_setting)
 
-    def filled(self, experiment: Any) -> Any:
-        """An experiment with what it leaves open to the preset, and so the runs that it builds on.
+    def resolved(self, experiment: Any) -> Any:
+        """An experiment, and all runs that it builds on, as they run under this preset: what they leave open is filled in.
 
         This is what runs, and what a run id is the hash of: it holds what decides the outcome, and a run is the same whether a value
-        was written in the experiment or filled in here. Filling in twice changes nothing."""
+        was written in the experiment or filled in here. To resolve it twice changes nothing."""
         changes = experiment.method.filled(experiment, self)
         for name in ("start", "pretrain", "generator"):
             before = changes.get(name, getattr(experiment, name))
             if before is not None:
-                changes[name] = self.filled(before)
+                changes[name] = self.resolved(before)
         if experiment.members:
-            changes["members"] = tuple(self.filled(member) for member in experiment.members)
+            changes["members"] = tuple(self.resolved(member) for member in experiment.members)
         return experiment.model_copy(update=changes) if changes else experiment
 
     def generator_blocks(
@@ -171,7 +171,7 @@ class Preset(_DrawnScale, _NetworkScale, _GeneratorScale, _TrainingScale, _Machi
         return getattr(self, experiment.method.blocks_setting)
 
     def training_values(self, experiment: Any) -> dict:
-        "What changes the outcome of a run of this experiment, as `filled`; data has a fingerprint of its own."
+        "What changes the outcome of a run of this experiment, as `resolved`; data has a fingerprint of its own."
         if experiment.method.generates:
             network = dict(width=self.gan_width, blocks=self.generator_blocks(experiment))
         else:
