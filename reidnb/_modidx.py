@@ -1163,6 +1163,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                              'reidnb/methods/supervised.py'),
                                            'reidnb.methods.supervised.LossNetwork.own_optimisers': ( 'methods/supervised.html#lossnetwork.own_optimisers',
                                                                                                      'reidnb/methods/supervised.py'),
+                                           'reidnb.methods.supervised.LossNetwork.start_from': ( 'methods/supervised.html#lossnetwork.start_from',
+                                                                                                 'reidnb/methods/supervised.py'),
                                            'reidnb.methods.supervised.MeasuredNetwork': ( 'methods/supervised.html#measurednetwork',
                                                                                           'reidnb/methods/supervised.py'),
                                            'reidnb.methods.supervised.MeasuredNetwork.attribute_names': ( 'methods/supervised.html#measurednetwork.attribute_names',

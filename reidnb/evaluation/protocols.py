@@ -260,8 +260,8 @@ def retrieve(
 ) -> Retrieval:
     "Embed queries and gallery (`ConfigurationError` for a distance that the model does not have, or cannot be re-ranked)."
     if protocol.attribute_distance != "trained" and getattr(model, "attribute_measure", None) is None:
-        wanted = f"attribute_distance = {protocol.attribute_distance}"
-        raise ConfigurationError(f"{wanted}: this run has no attributes that refine distances; test it without this key")
+        key = f"attribute_distance = {protocol.attribute_distance}"
+        raise ConfigurationError(f"{key}: this run has no attributes that refine distances; test it without this key")
     with _norms(model, store, protocol, device=device):
         q, g = _retrieval_features(model, store, protocol, device=device, progress=progress)
         own = _own_distances(model, q, g, protocol=protocol, device=device)

@@ -237,6 +237,12 @@ class InputNetwork(TermNetwork):
 class LossNetwork(InputNetwork):
     "The losses of a batch."
 
+    def start_from(self, trained: dict):
+        "Take over the network of another run; what averages it begins there."
+        super().start_from(trained)
+        for term in self.terms.values():
+            cast(Term, term).start_from(self.net)
+
     def begin_phase(self, phase: str = "", epoch: float = 0.0):
         "Update what terms change before a step."
         for term in self.terms.values():
@@ -362,8 +368,6 @@ class StartedNetwork(MeasuredNetwork):
     def start_from(self, trained: dict):
         "Take over the network of another run (`ConfigurationError` where it does not fit)."
         super().start_from(trained)
-        for term in self.terms.values():
-            cast(Term, term).start_from(self.net)
         if self.objective.distillation:
             self.terms["distillation"] = DistillationTerm(self.net, trained, self.objective.distillation)
         if self.trunk_is_frozen and "identity" in self.terms:

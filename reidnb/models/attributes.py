@@ -58,7 +58,7 @@ def cosine_logits(
     directions = F.normalize(weight)
     return scale * F.normalize(features) @ directions.T
 
-
+# %% ../../nbs/models/09_attributes.ipynb #5a4fb1fc
 class AttributeClassifiers(nn.Module):
     "From features to the logits of each attribute."
 
