@@ -39,6 +39,7 @@ class Protocol(Configuration):
     dimensions: Dimensions | None = None  # only part of the features' dimensions (000, line 478)
     best: bool = False  # the best of a run's snapshots, chosen on this very test (000, line 397)
     forgetting: bool = False  # also the change of mAP since the run that a second step started from (001, line 141)
+    attribute_distance: Literal["trained", "added", "none"] = "trained"  # where attributes refine it (000, line 464)
     rerank: bool = False  # k-reciprocal re-ranking with k1 = 20, k2 = 6, λ = 0.3 (001, line 88; 002, line 228)
 
     @field_validator("data")

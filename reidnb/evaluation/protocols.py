@@ -57,6 +57,7 @@ class ModelOptions:
     iterations: int | None = None  # of a ratio network
     stretch: bool = False  # by how much each image was stretched, for affine networks
     stripes: Stripes | None = None  # local pooling
+    attribute_distance: str = "trained"  # of networks whose attributes refine it
 
     def arguments(self, store, rows, device) -> dict:  # of the model's method
         "The arguments for one batch of images."
@@ -71,6 +72,8 @@ class ModelOptions:
             arguments["iterations"] = self.iterations
         if self.stripes:
             arguments["stripes"] = self.stripes
+        if self.attribute_distance != "trained":
+            arguments["attribute_distance"] = self.attribute_distance
         if self.stretch:
             factors = torch.from_numpy(stretched_by(store, rows))
             arguments["stretch"] = factors.float().to(device)
@@ -88,6 +91,7 @@ def model_options(protocol: Protocol) -> ModelOptions:
         iterations=protocol.iterations,
         stretch=protocol.stretch,
         stripes=protocol.stripes,
+        attribute_distance=protocol.attribute_distance,
     )
 
 # %% ../../nbs/evaluation/03_protocols.ipynb #25313184
@@ -209,15 +213,18 @@ def tested_rows(store: ImageStore) -> tuple:  # rows of queries, rows of the gal
 
 
 @torch.inference_mode()
-def _own_distances(model, q, g, *, metric, device):  # (Q, G)
+def _own_distances(model, q, g, *, protocol, device):  # (Q, G)
     "Distances by a model's own measure, in blocks; None where it has none."
     if not hasattr(model, "distances"):
         return None
+    distances = model.distances
+    if protocol.attribute_distance != "trained":
+        distances = partial(distances, attribute_distance=protocol.attribute_distance)
     gallery = torch.from_numpy(g).to(device)
     blocks = []
     for start in range(0, len(q), 64):
         queries = torch.from_numpy(q[start : start + 64])
-        block = model.distances(queries.to(device), gallery, metric)
+        block = distances(queries.to(device), gallery, protocol.distance)
         if block is None:
             return None
         blocks.append(block.cpu())
@@ -251,10 +258,13 @@ def retrieve(
     device: str = "cpu",
     progress=None,  # called with the number of images embedded since the last call
 ) -> Retrieval:
-    "Embed queries and gallery (`ConfigurationError` where re-ranking is asked of a model with distances of its own)."
+    "Embed queries and gallery (`ConfigurationError` for a distance that the model does not have, or cannot be re-ranked)."
+    if protocol.attribute_distance != "trained" and getattr(model, "attribute_measure", None) is None:
+        key = f"attribute_distance = {protocol.attribute_distance}"
+        raise ConfigurationError(f"{key}: this run has no attributes that refine distances; test it without this key")
     with _norms(model, store, protocol, device=device):
         q, g = _retrieval_features(model, store, protocol, device=device, progress=progress)
-        own = _own_distances(model, q, g, metric=protocol.distance, device=device)
+        own = _own_distances(model, q, g, protocol=protocol, device=device)
     if own is not None and protocol.rerank:
         reason = "re-ranking starts from features, and this model has a distance of its own"
         raise ConfigurationError(f"rerank = true: {reason}; test without it")

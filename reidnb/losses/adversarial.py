@@ -10,6 +10,8 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from ..core.precision import full_precision
+
 # %% ../../nbs/losses/13_adversarial.ipynb #00d2e07f
 def least_squares_loss(
     logits: torch.Tensor,  # of a discriminator
@@ -19,6 +21,7 @@ def least_squares_loss(
     return (logits - target).square().mean()
 
 # %% ../../nbs/losses/13_adversarial.ipynb #8db77d3a
+@full_precision
 def similarity_loss(
     a: torch.Tensor,  # (B, D) of SiaNet
     b: torch.Tensor,  # (B, D)

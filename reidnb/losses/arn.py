@@ -9,6 +9,7 @@ __all__ = ['contrastive_loss', 'difference_loss']
 import torch
 import torch.nn.functional as F
 
+from ..core.precision import full_precision
 from .triplet import pairwise_distances
 
 # %% ../../nbs/losses/12_arn.ipynb #dc67a67d
@@ -26,6 +27,7 @@ def contrastive_loss(
     return torch.where(same, positives, negatives).mean()
 
 
+@full_precision
 def difference_loss(
     shared: torch.Tensor,  # (B, D)
     private: torch.Tensor,  # (B, D')

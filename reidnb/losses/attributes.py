@@ -11,6 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from ..core.precision import full_precision
 from .attributes_options import Attributes
 from .terms import Observation, Term
 from .triplet import batch_hard, pairwise_distances
@@ -49,6 +50,7 @@ class AttributeDistance(nn.Module):
         start[2] = 1 / classes
         self.weight = nn.Parameter(start)
 
+    @full_precision
     def forward(
         self,
         x: torch.Tensor,  # (N, T)

@@ -18,6 +18,11 @@ class Attributes(Configuration):
     margins: bool = False  # the triplet's margin follows from the number of attributes that differ
 
     @property
+    def edition(self) -> int:
+        "2: a test compares by the distance that was trained."
+        return 1 if self.pairs == "none" else 2
+
+    @property
     def refines(self) -> bool:
         "Whether attributes change the triplet loss."
         return self.pairs != "none" or self.margins

@@ -12,6 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from ..core.precision import full_precision
 from .autoencoder_options import Autoencoder
 from .terms import Observation, Term
 
@@ -30,12 +31,14 @@ class FeatureAutoencoder(nn.Module):
         super().__init__()
         self.encode, self.decode = nn.Linear(dim, code), nn.Linear(code, dim)
 
+    @full_precision
     def code(
         self,
         features: torch.Tensor,  # (N, D)
     ) -> torch.Tensor:  # (N, code) logits of the code
         return self.encode(features)
 
+    @full_precision
     def losses(
         self,
         features: torch.Tensor,  # (N, D)

@@ -9,6 +9,7 @@ __all__ = ['CenterLoss', 'CenterTerm']
 import torch
 from torch import nn
 
+from ..core.precision import full_precision
 from .center_options import Center
 from .terms import Observation, Term
 
@@ -24,6 +25,7 @@ class CenterLoss(nn.Module):
         super().__init__()
         self.centers = nn.Parameter(torch.randn(classes, dim))
 
+    @full_precision
     def forward(
         self,
         features: torch.Tensor,  # (B, D)

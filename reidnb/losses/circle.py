@@ -9,7 +9,10 @@ __all__ = ['circle_loss']
 import torch
 import torch.nn.functional as F
 
+from ..core.precision import full_precision
+
 # %% ../../nbs/losses/04_circle.ipynb #20df52df
+@full_precision
 def circle_loss(
     features: torch.Tensor,  # (B, D)
     labels: torch.Tensor,  # (B,)

@@ -1,6 +1,6 @@
 """What every description of a loss has: a kind, a weight, and the function that it names. Without torch."""
 
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import Field
 
@@ -21,6 +21,13 @@ class LossDescription(Choice):
     ) -> dict[str, Any]:
         "Keyword arguments of the implementation."
         return {name: getattr(self, name) for name in type(self).model_fields if name not in ("kind", "weight")}
+
+    def scaled(
+        self,
+        steps: float,  # of the documents
+    ) -> Self:
+        "The loss for a preset of which one step stands for so many: what changes at each step, changes by more."
+        return self
 
 
 class IdentityLoss(LossDescription):

@@ -69,6 +69,10 @@ class EmaTripletTerm(Term):
     def weights(self) -> dict[str, float]:
         return {"metric": self.loss.weight}
 
+    def start_from(self, network: nn.Module):
+        "Begin the average anew, at the weights that the network has taken over."
+        self.average.module.load_state_dict(network.state_dict())
+
     def begin_step(self, network: nn.Module):
         "Update the average."
         self.average.update_parameters(network)

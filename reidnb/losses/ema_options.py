@@ -21,7 +21,20 @@ class EmaTriplet(MetricLoss):
     margin: float = Field(0.1, ge=0, lt=1)  # m: the number behind a row's name
     detach: bool = True  # no gradient through a_n
     distance: Distance = "euclidean"
-    ema: float | None = Field(None, ge=0, lt=1)  # decay of the average that distances go to; None: the network itself
+    ema: float | None = Field(
+        None, ge=0, lt=1
+    )  # decay of the average that distances go to, a step of the documents; None: the network itself
+
+    @property
+    def edition(self) -> int:
+        "2: the decay follows the number of a preset's steps."
+        return 1 if self.ema is None else 2
+
+    def scaled(self, steps: float) -> "EmaTriplet":
+        "The decay of one step in the place of so many."
+        if self.ema is None:
+            return self
+        return self.model_copy(update=dict(ema=self.ema**steps))
 
     def arguments(self, epoch: float = 0.0) -> dict[str, Any]:
         return {name: value for name, value in super().arguments(epoch).items() if name != "ema"}

@@ -13,6 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from ..core.precision import full_precision
 from .description import IdentityLoss
 from .terms import Observation, Term
 
@@ -26,6 +27,7 @@ def softmax_loss(
     return F.cross_entropy(logits, labels, label_smoothing=smoothing)
 
 # %% ../../nbs/losses/01_identity.ipynb #a369ec28
+@full_precision
 def cosine_logits(
     features: torch.Tensor,  # (B, D)
     weight: torch.Tensor,  # (C, D) class directions
@@ -124,6 +126,7 @@ class Classifier(nn.Module):
         if loss.on_sphere:
             nn.init.xavier_uniform_(self.weight)
 
+    @full_precision
     def forward(
         self,
         features: torch.Tensor,  # (B, D)

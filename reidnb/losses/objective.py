@@ -26,6 +26,14 @@ class Objective(Configuration):
     autoencoder: Autoencoder | None = None
     weights: Literal["fixed", "learned"] = "fixed"  # learned: one log variance per loss (001, line 65)
 
+    def scaled(
+        self,
+        steps: float,  # of the documents
+    ) -> "Objective":
+        "The losses for a preset of which one step stands for so many."
+        metric = self.metric and self.metric.scaled(steps)
+        return self.model_copy(update=dict(metric=metric))
+
     def check(
         self,
         experiment: Any,  # that it is part of

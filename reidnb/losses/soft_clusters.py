@@ -8,7 +8,10 @@ __all__ = ['soft_assignment', 'sharpen', 'soft_cluster_loss']
 # %% ../../nbs/losses/15_soft_clusters.ipynb #634d7742
 import torch
 
+from ..core.precision import full_precision
+
 # %% ../../nbs/losses/15_soft_clusters.ipynb #d1dfadda
+@full_precision
 def soft_assignment(
     features: torch.Tensor,  # (B, D)
     centres: torch.Tensor,  # (K, D)

@@ -38,6 +38,12 @@ class Term(nn.Module):
         "The weight of each of its losses."
         raise NotImplementedError
 
+    def start_from(
+        self,
+        network: nn.Module,  # with the weights that it has taken over from another run
+    ):
+        "What follows the network where it starts from another run."
+
     def begin_step(
         self,
         network: nn.Module,  # as the last step left it

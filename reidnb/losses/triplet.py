@@ -12,10 +12,12 @@ from typing import NamedTuple
 import torch
 import torch.nn.functional as F
 
+from ..core.precision import full_precision
 from .description import MetricLoss
 from .terms import Observation, Term
 
 # %% ../../nbs/losses/02_triplet.ipynb #46f0cb76
+@full_precision
 def pairwise_distances(
     a: torch.Tensor,  # (N, D)
     b: torch.Tensor,  # (M, D)
@@ -106,6 +108,7 @@ def soft_triplet_loss(
     return F.softplus(a_p - a_n).mean()
 
 # %% ../../nbs/losses/02_triplet.ipynb #da954c32
+@full_precision
 def metric_loss(
     loss: MetricLoss,  # its options
     features: torch.Tensor,  # (B, D)
@@ -113,7 +116,7 @@ def metric_loss(
     *,
     epoch: float,  # in the documents' epochs
 ) -> torch.Tensor:  # scalar
-    "The metric loss that the options name, with its arguments at this epoch."
+    "The metric loss that the options name, with its arguments at this epoch, in full precision."
     return loss.implemented()(features, labels, **loss.arguments(epoch))
 
 

@@ -237,6 +237,12 @@ class InputNetwork(TermNetwork):
 class LossNetwork(InputNetwork):
     "The losses of a batch."
 
+    def start_from(self, trained: dict):
+        "Take over the network of another run; what averages it begins there."
+        super().start_from(trained)
+        for term in self.terms.values():
+            cast(Term, term).start_from(self.net)
+
     def begin_phase(self, phase: str = "", epoch: float = 0.0):
         "Update what terms change before a step."
         for term in self.terms.values():
@@ -288,17 +294,19 @@ class TestedNetwork(LossNetwork):
         | None = None,  # (B,) by how much images were stretched, where no ratio network estimates it
         stripes: Stripes
         | None = None,  # pool the feature map in stripes, in the place of the trained features (003, line 347)
+        attribute_distance: str = "trained",  # of a protocol, where attributes refine the distance
     ) -> torch.Tensor:  # (B, D)
-        "The vector that is compared at test; where attributes refine the distance, their probabilities are appended for `distances`."
+        "The vector that is compared at test; where attributes refine the distance, what `distances` needs."
         if dilation is None:
             dilation = self.net.dilation_for(images, iterations, stretch)
         features = self.net(images, visible, dilation)
         if stripes:
             return pool_stripes(features["map"], stripes)
-        vector = self.net.test_features(features)
-        if self.attribute_measure is None:
-            return vector
+        if self.attribute_measure is None or attribute_distance == "none":
+            return self.net.test_features(features)
         assert self.attribute_branch is not None
+        is_trained = attribute_distance == "trained"
+        vector = features["global"] if is_trained else self.net.test_features(features)
         return torch.cat([vector, probabilities(self.attribute_branch(features))], 1)
 
     @property
@@ -306,23 +314,27 @@ class TestedNetwork(LossNetwork):
         "The learned distance between attributes that is added to that of features (`AttributeDistance`); None where there is none."
         return getattr(self.terms["metric"], "measure", None) if "metric" in self.terms else None
 
+# %% ../../nbs/methods/00_supervised.ipynb #aff203c4
+class MeasuredNetwork(TestedNetwork):
+    "What else a test may measure."
+
     def distances(
         self,
         a: torch.Tensor,  # (N, D) from `embed`
         b: torch.Tensor,  # (M, D)
-        kind: str,  # distance of features
+        kind: str,  # distance of features, unless that of training counts
+        *,
+        attribute_distance: str = "trained",  # as of `embed`
     ) -> torch.Tensor | None:  # (N, M); None without attributes: the features' own distance counts
         "The distance of features plus that of attributes."
         measure = self.attribute_measure
-        if measure is None:
+        if measure is None or attribute_distance == "none":
             return None
+        if attribute_distance == "trained":
+            kind = cast(RefinedTripletTerm, self.terms["metric"]).loss.distance
         classes = measure.weight.shape[1]
         of_features = pairwise_distances(a[:, :-classes], b[:, :-classes], kind)
         return of_features + measure(a[:, -classes:], b[:, -classes:])
-
-# %% ../../nbs/methods/00_supervised.ipynb #aff203c4
-class MeasuredNetwork(TestedNetwork):
-    "What else a test may measure."
 
     @property
     def attribute_names(self) -> list:

@@ -14,6 +14,7 @@ import torch
 from torch import nn
 
 from ..core.configuration import ConfigurationError
+from ..core.precision import full_precision
 from ..losses.autoencoder import FeatureAutoencoder, as_rows, code_change
 from ..losses.distillation import distance_distillation_loss, distillation
 from ..losses.distillation_options import Distillation
@@ -121,15 +122,18 @@ class DistillationTerm(Term):
         with torch.no_grad():
             teacher = self.net(observation.images, **observation.network_options)
         if options.ce_dist:
-            of_teacher = self.classifier(teacher["bn"])
-            of_student = self.student_classifier(student["bn"])
-            losses["ce_dist"] = distillation(of_student, of_teacher, options.temperature)
+            losses["ce_dist"] = self._change_of_logits(student["bn"], teacher["bn"])
         if options.tr_dist:
             losses["tr_dist"] = distance_distillation_loss(student["global"].float(), teacher["global"].float())
         if options.codes:
             coders, kind = self.coders.values(), options.code_loss
             losses["codes"] = code_changes(coders, self._rows(student), self._rows(teacher), kind=kind)
         return losses
+
+    @full_precision
+    def _change_of_logits(self, student, teacher):  # (B, D) each
+        of_teacher, of_student = self.classifier(teacher), self.student_classifier(student)
+        return distillation(of_student, of_teacher, self.options.temperature)
 
     def _rows(self, features):
         return as_rows(features["map"]) if self.over_positions else features["global"]

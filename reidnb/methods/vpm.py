@@ -9,7 +9,6 @@ __all__ = ['drop_regions', 'CroppedInputs', 'RegionNetwork', 'CroppedNetwork', '
 from typing import NamedTuple, cast
 
 import torch
-import torch.nn.functional as F
 from torch import nn
 
 from ..augmentation.batch import augment, step_generator
@@ -17,7 +16,7 @@ from ..augmentation.configuration import Augmentation
 from ..augmentation.partial import augment_partial
 from ..losses.identity import Classifier
 from ..losses.objective import Objective
-from ..losses.parts import part_distances, region_rows, visible_regions
+from ..losses.parts import map_cross_entropy, part_distances, region_rows, visible_regions
 from ..losses.triplet import triplet_loss_of_distances
 from ..losses.triplet_options import Triplet
 from ..losses.weights import WeightedSum
@@ -137,7 +136,7 @@ class RegionLosses(CroppedNetwork):
         visible = visible_regions(rows, self.parts)
         features = self.region_features(regions.features, visible)
         losses = dict(inputs.losses)
-        losses["locator"] = F.cross_entropy(regions.logits.float(), positions)
+        losses["locator"] = map_cross_entropy(regions.logits.float(), positions)
         losses["identity"] = self._identity_loss(features, visible, batch["label"])
         compared = drop_regions(visible, self.options, generator)
         losses["metric"] = self._metric_loss(features, compared, batch["label"])

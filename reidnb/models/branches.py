@@ -14,6 +14,7 @@ from torch import nn
 
 from .blocks import make_network
 from .configuration import Branches, Embedding, Size
+from .grid import pool_grid
 
 # %% ../../nbs/models/12_branches.ipynb #949584b2
 def row_parts(
@@ -43,16 +44,16 @@ def pool_parts(
 ) -> torch.Tensor:  # (B, rows * columns, C)
     "The maximum of each part, row by row."
     if borders == "even":
-        pooled = F.adaptive_max_pool2d(feature_map, grid)
+        pooled = pool_grid(feature_map, grid)
         return pooled.flatten(2).transpose(1, 2)
     rows, columns = grid
     part = row_parts(feature_map, rows)
     vectors = []
     for k in range(rows):
         outside = (part != k)[:, None, :, None]
-        profile = feature_map.masked_fill(outside, -torch.inf).amax(2)  # (B, C, W)
-        pooled = F.adaptive_max_pool1d(profile, columns)
-        vectors.append(pooled.transpose(1, 2))
+        profile = feature_map.masked_fill(outside, -torch.inf).amax(2, keepdim=True)  # (B, C, 1, W)
+        pooled = pool_grid(profile, (1, columns))
+        vectors.append(pooled[:, :, 0].transpose(1, 2))
     return torch.cat(vectors, 1)
 
 # %% ../../nbs/models/12_branches.ipynb #b36e71a9

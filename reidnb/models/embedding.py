@@ -16,6 +16,7 @@ from .attention import GeM
 from .attributes import AttentionPool
 from .blocks import make_network
 from .configuration import Embedding, LocalBranch, Size, Stripes, evenly
+from .grid import pool_grid
 from .padding import mask_padding, pad_with_bias
 from .ratio import RatioNet, dilation_from_ratio
 
@@ -36,8 +37,7 @@ def pool_stripes(
     stripes: Stripes,  # how many, average or maximum
 ) -> torch.Tensor:  # (B, count * C), stripe by stripe from the top
     "Features of stripes side by side."
-    pool = F.adaptive_max_pool2d if stripes.kind == "max" else F.adaptive_avg_pool2d
-    pooled = pool(feature_map, (stripes.count, 1))  # (B, C, count, 1)
+    pooled = pool_grid(feature_map, (stripes.count, 1), stripes.kind)  # (B, C, count, 1)
     return pooled.squeeze(3).transpose(1, 2).flatten(1)
 
 # %% ../../nbs/models/03_embedding.ipynb #5a71e8d3

@@ -204,6 +204,22 @@ def total_steps(
     return max(1, round(per_image / experiment.batch.images))
 
 
+def documents_steps(experiment: Experiment, preset: Preset) -> float:
+    "How many steps of the documents one step of a training stands for; 1 in real epochs."
+    if not preset.steps_of(experiment) or not experiment.method.learns:
+        return 1.0
+    images, _ = dataset("market").counts["train"]  # on which the documents train, for the most part
+    steps = experiment.schedule.epochs * images / experiment.batch.images
+    return steps / total_steps(experiment, preset, 0)
+
+
+def scaled_experiment(experiment: Experiment, preset: Preset) -> Experiment:
+    "A training under a preset: moving averages forget as much over all its steps as over the documents'."
+    steps = documents_steps(experiment, preset)
+    scaled = dict(objective=experiment.objective.scaled(steps), optimiser=experiment.optimiser.scaled(steps))
+    return experiment.model_copy(update=scaled)
+
+
 def about_data(experiment: Experiment, preset: Preset) -> dict[str, Any]:
     "What a record says of the data of a training."
     about = dict(name=experiment.data, fingerprint=training_fingerprint(experiment, preset))

@@ -42,6 +42,7 @@ from .datasets import (
     image_size,
     open_data,
     run_id,
+    scaled_experiment,
     start_run,
     testing_scale,
     total_steps,
@@ -102,7 +103,7 @@ def context_of(
         fingerprint=training_fingerprint(experiment, preset),
     )
     return Context(
-        experiment=experiment,
+        experiment=scaled_experiment(experiment, preset),
         seed=seed + 1000 * experiment.repetition,
         device=choose_device(preset),
         start=start or {},

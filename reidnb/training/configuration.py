@@ -34,11 +34,27 @@ class Schedule(Configuration):
             raise ValueError(f"drops {self.drops} are not in rising order")
         return self
 
-
+# %% ../../nbs/training/00_configuration.ipynb #1c63962a
 class Optimiser(Configuration):
     "Adam, and what is done to gradients and weights in each step."
 
     weight_decay: float = Field(5e-4, ge=0)
     momentum: float = Field(0.9, ge=0, lt=1)  # Adam's β₁; 0.5 for networks that generate images (003, line 225)
     clip: float | None = Field(None, gt=0)  # largest norm of the gradient
-    ema: float | None = Field(None, ge=0, lt=1)  # decay of an average of the weights; the average is then tested
+    ema: float | None = Field(
+        None, ge=0, lt=1
+    )  # decay of an average of the weights, a step of the documents; the average is then tested
+
+    @property
+    def edition(self) -> int:
+        "2: the decay follows the number of a preset's steps."
+        return 1 if self.ema is None else 2
+
+    def scaled(
+        self,
+        steps: float,  # of the documents
+    ) -> "Optimiser":
+        "The decay of one step in the place of so many."
+        if self.ema is None:
+            return self
+        return self.model_copy(update=dict(ema=self.ema**steps))
