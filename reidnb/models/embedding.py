@@ -18,6 +18,7 @@ from .blocks import make_network
 from .configuration import Embedding, LocalBranch, Size, Stripes, evenly
 from .padding import mask_padding, pad_with_bias
 from .ratio import RatioNet, dilation_from_ratio
+from .timm_networks import TimmNet
 
 # %% ../../nbs/models/03_embedding.ipynb #b8d07c0c
 class BNNeck(nn.BatchNorm1d):
@@ -77,7 +78,7 @@ class FeatureMapNet(nn.Module):
     ) -> torch.Tensor:  # (B, C, H', W')
         "The backbone's output under a mask or a dilation."
         if dilation is not None and self.sampling is None:
-            self.sampling = make_affine(self.backbone)
+            self.sampling = self._affine()
         if self.sampling is not None:
             self.sampling.dilate(dilation)
         if self.visible is not None:
@@ -87,6 +88,14 @@ class FeatureMapNet(nn.Module):
         empty = torch.zeros_like(images[:1])
         batch = torch.cat([images, empty])
         return self.backbone(batch)[:-1]
+
+    def _affine(self):
+        "Kernels of a residual network that follow a dilation (`ConfigurationError` for timm's networks)."
+        if isinstance(self.backbone, TimmNet):
+            raise ConfigurationError(
+                "dilation: the kernels of a timm network stay as they are; expected a residual network"
+            )
+        return make_affine(self.backbone)
 
 # %% ../../nbs/models/03_embedding.ipynb #91c4f07b
 class DilatedNet(FeatureMapNet):
