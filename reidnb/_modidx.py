@@ -1593,6 +1593,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                        'reidnb/models/timm_networks.py'),
                                              'reidnb.models.timm_networks.new_timm_network': ( 'models/timm.html#new_timm_network',
                                                                                                'reidnb/models/timm_networks.py'),
+                                             'reidnb.models.timm_networks.own_heads': ( 'models/timm.html#own_heads',
+                                                                                        'reidnb/models/timm_networks.py'),
                                              'reidnb.models.timm_networks.small_hrnet': ( 'models/timm.html#small_hrnet',
                                                                                           'reidnb/models/timm_networks.py')},
             'reidnb.models.weights': { 'reidnb.models.weights.Weights': ('models/weights.html#weights', 'reidnb/models/weights.py'),

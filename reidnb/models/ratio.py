@@ -37,11 +37,9 @@ class RatioNet(nn.Module):
         size: Size,  # how large
     ):
         super().__init__()
-        own_size = size
-        if Path(size.weights).is_file():  # it holds the main network
-            own_size = size.model_copy(update=dict(weights="none"))
-        elif size.weights != "none":  # trained weights have the published depth
-            own_size = size.model_copy(update=dict(blocks=None))
+        weights = "none" if Path(size.weights).is_file() else size.weights  # a file holds the main network
+        blocks = None if size.width == 64 else size.blocks  # at the published width a published ResNet-18
+        own_size = size.model_copy(update=dict(weights=weights, blocks=blocks))
         self.net = make_residual_network(Embedding(backbone="resnet18"), own_size)
         for stage in range(head.depth + 1, 5):
             setattr(self.net, f"layer{stage}", nn.Identity())

@@ -29,6 +29,7 @@ from ..evaluation.intervals import bootstrap_interval
 from ..evaluation.protocols import evaluate
 from ..evaluation.ranking import Scores
 from ..methods.base import Context, Generation, GeneratorSize, Prepared
+from ..models.weights_options import starting_point
 from ..synthetic.drawn import EDITION
 from ..training.checkpoints import CheckpointError, load_tensors, prefixed, save_tensors
 from ..training.fit import Method, Plan, Training, fit
@@ -279,8 +280,16 @@ def about_run(experiment: Experiment, preset: Preset, trained: Trained) -> dict:
         about["attributes"] = attributes  # in the order of their classifiers
     if prepared.measures:
         about["pseudo"] = rounded(prepared.measures, 4)
+    if starts_from_weights(experiment, preset):
+        about["weights"] = starting_point(experiment.model, preset.weights)
     about["tested"] = "last step"
     return about | about_machine(training, preset) | provenance()
+
+
+def starts_from_weights(experiment: Experiment, preset: Preset) -> bool:
+    "Whether a training starts from published weights or a file, and not from another run or from nothing."
+    own = experiment.method.learns and not experiment.method.generates and experiment.start is None
+    return own and preset.weights != "none"
 
 
 def about_machine(training: Training, preset: Preset) -> dict:
@@ -325,7 +334,8 @@ def load_trained(
     archive = archive or Archive(preset)
     path = archive.run_folder(record["run"]) / file
     tensors, _ = load_tensors(path, run=record["run"])
-    context = context_of(experiment, preset, record["seed"])
+    untrained = preset.model_copy(update=dict(weights="none"))  # the run's own tensors follow
+    context = context_of(experiment, untrained, record["seed"])
     attributes = dict(record.get("attributes", ()))
     method: Method = context.options.implemented().create(context, record["classes"], attributes)
     try:
