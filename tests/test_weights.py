@@ -159,7 +159,7 @@ def test_what_does_not_apply_to_timm_is_refused():
     net = EmbeddingNet(HRNET, MINI.model_copy(update=dict(blocks=(1, 1, 1, 1))))
     images = torch.randn(2, 3, 64, 32)
     assert net(images)["bn"].shape == (2, 512)
-    with pytest.raises(ConfigurationError, match="kernels of a timm network"):
+    with pytest.raises(ConfigurationError, match="kernels of timm's networks"):
         net(images, dilation=torch.ones(2))
     with pytest.raises(ConfigurationError, match="expected a residual network"):
         BranchNet(HRNET, Branches(), MINI)

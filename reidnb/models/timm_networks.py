@@ -121,7 +121,7 @@ def new_timm_network(
         raise ConfigurationError(f"{setting}: {sizes}; expected a preset with network_width = 64, or a HRNet")
     return small_hrnet(plain, size)
 
-
+# %% ../../nbs/models/13_timm.ipynb #ff61120e
 def own_heads(
     net: Any,  # timm's
 ) -> list[str]:
