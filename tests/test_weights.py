@@ -85,9 +85,8 @@ def test_a_file_says_what_it_holds(tmp_path, plain):
     torch.save({"state_dict": {f"module.{name}": tensor for name, tensor in plain.items()}}, tmp_path / "r18.pth")
     lines = describe_weight_file(tmp_path / "r18.pth")
     assert "122 tensors, 11.70 million numbers, 46.8 MB" in lines[0]
-    assert [line.split()[0] for line in lines[1:]] == ["wrapped", "prefixes", "left", "fits"]
-    assert "module., stripped" in lines[2] and lines[3].endswith("fc.weight, fc.bias")
-    assert lines[4].split()[1] == "resnet18,"
+    said = ["wrapped in state_dict", "prefixes module. stripped", "left out fc.weight, fc.bias"]
+    assert lines[1:] == [*said, "fits resnet18, and the same with more in its blocks"]
     save_file(
         {name: tensor for name, tensor in plain.items() if name != "layer1.0.bn1.bias"}, tmp_path / "less.safetensors"
     )
@@ -204,3 +203,29 @@ def test_plans_do_not_load_timm():
     probe += "print({'torch', 'timm'} & set(sys.modules))"
     done = subprocess.run([sys.executable, "-c", probe], capture_output=True, text=True)
     assert done.returncode == 0 and done.stdout.endswith("set()\n"), done.stderr
+
+
+def test_a_record_says_what_was_loaded_and_a_test_needs_it_no_more(tmp_path):
+    from reidnb.catalogue.experiment import Experiment
+    from reidnb.evaluation.configuration import Protocol
+    from reidnb.runs.execute import run, score
+    from reidnb.runs.records import Archive
+
+    smoke = load_preset("smoke").model_copy(update=dict(store=str(tmp_path), steps=1))
+    torch.manual_seed(0)
+    trained = make_network(Embedding(), smoke.network_size("resnet50")).state_dict()
+    prefixed = {f"module.{name}": tensor for name, tensor in trained.items()}
+    file = tmp_path / "resnet50.safetensors"
+    save_file(prefixed | {"module.fc.bias": torch.ones(3)}, file)
+    preset = smoke.model_copy(update=dict(weights=str(file)))
+    experiment = Experiment(schedule=dict(rate=1e-9))
+    record = run(experiment, preset, archive=Archive(preset, published=False))
+    assert (
+        record["weights"] == f"{file}; prefixes module. stripped; left out fc.bias"
+        and record["size"]["network"]["edition"] == 2
+    )
+    moved = load_file(tmp_path / "runs" / record["run"] / "weights.safetensors")
+    assert torch.allclose(moved["net.backbone.layer2.0.conv2.weight"], trained["layer2.0.conv2.weight"], atol=1e-5)
+    file.unlink()
+    scores = score(record, experiment, Protocol(), preset=preset, archive=Archive(preset, published=False))
+    assert 0 < scores["summary"]["mAP"] <= 1

@@ -21,7 +21,7 @@ def run(args):
     print("\n".join(describe_weight_file(args.file)))
     if args.to:
         convert(read_weight_file(args.file), args.to)
-        print(f"written     {args.to}")
+        print(f"written to {args.to}")
 
 
 def _print_sources():

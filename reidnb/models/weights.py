@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['IBN_NET_FILES', 'DOWNLOADS', 'PREFIXES', 'HEADS', 'RENAMED', 'download', 'read_safetensors', 'without_prefixes',
            'without_heads', 'published_name', 'gates_as_convolutions', 'parts_in', 'misfits', 'load_all', 'Weights',
-           'tensors_of', 'trained_weights']
+           'weight_file', 'tensors_of', 'trained_weights']
 
 # %% ../../nbs/models/01_weights.ipynb #d4ace6e5
 import re
@@ -196,18 +196,24 @@ class Weights(NamedTuple):
     source: str  # for messages and records
 
 
+def weight_file(
+    model: Embedding,  # which network
+    weights: str,  # a folder or a file
+) -> Path:
+    "The file of a network's weights: in a folder the one with its name."
+    path = Path(weights)
+    return path / f"{backbone_name(model)}.safetensors" if path.is_dir() else path
+
+
 def tensors_of(
     model: Embedding,  # which network
     weights: str,  # imagenet, imagenet-v2, a folder or a file
 ) -> tuple[dict, str]:  # name → tensor, and where they come from
     "The tensors that a network starts from, as they were published (`ConfigurationError`)."
-    name = backbone_name(model)
     if weights in PUBLISHED_WEIGHTS:
         source = published_source(model, weights)
-        return download(source, name), str(source)
-    path = Path(weights)
-    if path.is_dir():
-        path /= f"{name}.safetensors"
+        return download(source, backbone_name(model)), str(source)
+    path = weight_file(model, weights)
     return read_safetensors(path), str(path)
 
 

@@ -2,7 +2,7 @@
 
 # %% auto #0
 __all__ = ['SE', 'IBN_NET', 'PUBLISHED_WEIGHTS', 'UNTRAINED', 'Source', 'parts_of', 'backbone_name', 'ibn_net_source',
-           'plain_source', 'published_source', 'starting_point']
+           'plain_source', 'published_source', 'untrained', 'starting_point']
 
 # %% ../../nbs/models/01_weights.ipynb #c1b7672e
 from typing import NamedTuple
@@ -106,13 +106,18 @@ UNTRAINED = {
 }
 
 
+def untrained(
+    model: Embedding,  # which network
+    parts: frozenset,  # that its weights have
+) -> list[str]:
+    "How the parts begin that a network's weights lack."
+    return [UNTRAINED[part] for part in parts_of(model) if part not in parts]
+
+
 def starting_point(
     model: Embedding,  # which network
-    weights: str = "imagenet",  # or imagenet-v2, a folder, a file
+    weights: str = "imagenet",  # or imagenet-v2
 ) -> str:
     "What a network starts from, and how what the published weights lack begins."
-    if weights not in PUBLISHED_WEIGHTS:
-        return f"{weights}, for {backbone_name(model)}"
     source = published_source(model, weights)
-    missing = [UNTRAINED[part] for part in parts_of(model) if part not in source.parts]
-    return "; ".join([str(source), *missing])
+    return "; ".join([str(source), *untrained(model, source.parts)])

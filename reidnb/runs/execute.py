@@ -29,7 +29,6 @@ from ..evaluation.intervals import bootstrap_interval
 from ..evaluation.protocols import evaluate
 from ..evaluation.ranking import Scores
 from ..methods.base import Context, Generation, GeneratorSize, Prepared
-from ..models.weights_options import starting_point
 from ..synthetic.drawn import EDITION
 from ..training.checkpoints import CheckpointError, load_tensors, prefixed, save_tensors
 from ..training.fit import Method, Plan, Training, fit
@@ -52,6 +51,7 @@ from .datasets import (
 )
 from .presets import Preset
 from .records import Archive, pack_scores, peak_memory, provenance, scores_identity
+from .weight_files import loaded_weights
 
 WEIGHTS = "weights.safetensors"
 
@@ -281,7 +281,7 @@ def about_run(experiment: Experiment, preset: Preset, trained: Trained) -> dict:
     if prepared.measures:
         about["pseudo"] = rounded(prepared.measures, 4)
     if starts_from_weights(experiment, preset):
-        about["weights"] = starting_point(experiment.model, preset.weights)
+        about["weights"] = loaded_weights(experiment.model, preset.weights)
     about["tested"] = "last step"
     return about | about_machine(training, preset) | provenance()
 

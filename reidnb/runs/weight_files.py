@@ -24,10 +24,11 @@ from reidnb.models.weights import (
     parts_in,
     published_name,
     read_safetensors,
+    weight_file,
     without_heads,
     without_prefixes,
 )
-from reidnb.models.weights_options import backbone_name
+from reidnb.models.weights_options import PUBLISHED_WEIGHTS, backbone_name, starting_point, untrained
 
 WRAPPERS = ("state_dict", "model_state_dict", "model", "net", "network", "module", "weights")  # keys of checkpoints
 TIMM_NETWORKS = ("timm/hrnet_w18",)  # those that tables name
@@ -129,17 +130,35 @@ def describe_weight_file(path: Path) -> list[str]:
     file = read_weight_file(path)
     numbers = sum(tensor.numel() for tensor in file.tensors.values())
     size = sum(tensor.numel() * tensor.element_size() for tensor in file.tensors.values())
-    lines = [f"{path}: {len(file.tensors)} tensors, {numbers / 1e6:.2f} million numbers, {size / 1e6:.1f} MB"]
+    first = f"{path}: {len(file.tensors)} tensors, {numbers / 1e6:.2f} million numbers, {size / 1e6:.1f} MB"
+    return [first, *notes(file), f"fits {_fitting(gates_as_convolutions(file.tensors))}"]
+
+
+def notes(file: WeightFile) -> list[str]:
+    "How the tensors of a file were wrapped, what is in their blocks, and what is left out."
+    lines = []
     if file.wrappers:
-        lines.append(f"wrapped in  {'.'.join(file.wrappers)}")
+        lines.append(f"wrapped in {'.'.join(file.wrappers)}")
     if file.prefixes:
-        lines.append(f"prefixes    {' '.join(file.prefixes)}, stripped")
-    tensors = gates_as_convolutions(file.tensors)
-    if parts := parts_in(tensors):
-        lines.append(f"layout      with {' and '.join(sorted(parts))} in its blocks")
-    if dropped := without_heads(tensors)[1]:
-        lines.append(f"left out    {', '.join(dropped)}")
-    return [*lines, f"fits        {_fitting(tensors)}"]
+        lines.append(f"prefixes {' '.join(file.prefixes)} stripped")
+    if parts := parts_in(gates_as_convolutions(file.tensors)):
+        lines.append(f"has {' and '.join(sorted(parts))} in its blocks")
+    if dropped := without_heads(file.tensors)[1]:
+        lines.append(f"left out {', '.join(dropped)}")
+    return lines
+
+
+def loaded_weights(
+    model: Embedding,  # which network
+    weights: str,  # imagenet, imagenet-v2, a folder or a file
+) -> str:
+    "What a network was started from, for its record."
+    if weights in PUBLISHED_WEIGHTS:
+        return starting_point(model, weights)
+    path = weight_file(model, weights)
+    file = read_weight_file(path)
+    parts = parts_in(gates_as_convolutions(file.tensors))
+    return "; ".join([str(path), *notes(file), *untrained(model, parts)])
 
 
 def _fitting(tensors):
