@@ -2,9 +2,9 @@
 
 import argparse
 
-from reidnb.cli import audit, batch, book, cells, data, doctor, findings, plan, publish, score, table, tables
+from reidnb.cli import audit, batch, book, cells, data, doctor, findings, plan, publish, score, table, tables, weights
 
-COMMANDS = (tables, cells, doctor, audit, table, plan, batch, findings, book, data, score, publish)
+COMMANDS = (tables, cells, doctor, audit, table, plan, batch, findings, book, data, weights, score, publish)
 
 
 def parser() -> argparse.ArgumentParser:

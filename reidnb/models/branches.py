@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from .blocks import make_network
+from .blocks import make_residual_network
 from .configuration import Branches, Embedding, Size
 from .grid import pool_grid
 
@@ -130,7 +130,7 @@ class BranchNet(nn.Module):
         size: Size,  # how large
     ):
         super().__init__()
-        net = make_network(model, size)
+        net = make_residual_network(model, size)
         self.dim = max(8, branches.dim * size.width // 64)  # of each vector
         self.vectors = sum(vector_count(grid) for grid in branches.grids)
         stem = [net.conv1, net.bn1, net.relu, net.maxpool]

@@ -6,6 +6,7 @@
 __all__ = ['LIMITS', 'dilation_from_ratio', 'RatioNet']
 
 # %% ../../nbs/models/07_ratio.ipynb #eb2ad17d
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -13,7 +14,7 @@ from torch import nn
 
 from .affine import Sampling, make_affine
 from .backbones import last_norm
-from .blocks import make_network
+from .blocks import make_residual_network
 from .configuration import Embedding, RatioHead, Size
 
 # %% ../../nbs/models/07_ratio.ipynb #4b1e97a2
@@ -36,9 +37,10 @@ class RatioNet(nn.Module):
         size: Size,  # how large
     ):
         super().__init__()
-        weights = size.weights if size.weights == "imagenet" else "none"  # a file holds the main network
-        own_size = size.model_copy(update=dict(weights=weights))
-        self.net = make_network(Embedding(backbone="resnet18"), own_size)
+        weights = "none" if Path(size.weights).is_file() else size.weights  # a file holds the main network
+        blocks = None if size.width == 64 else size.blocks  # at the published width a published ResNet-18
+        own_size = size.model_copy(update=dict(weights=weights, blocks=blocks))
+        self.net = make_residual_network(Embedding(backbone="resnet18"), own_size)
         for stage in range(head.depth + 1, 5):
             setattr(self.net, f"layer{stage}", nn.Identity())
         self.sampling: Sampling | None = make_affine(self.net) if head.affine else None

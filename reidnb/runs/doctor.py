@@ -7,13 +7,18 @@ import importlib.metadata
 import os
 import platform
 import shutil
+from itertools import product
 from pathlib import Path
 
 from reidnb.core.project import project_root
 from reidnb.data.datasets import find_data, readable_names
 from reidnb.data.samples import DataError
+from reidnb.models.configuration import PUBLISHED_BLOCKS, Embedding
+from reidnb.models.weights_options import PUBLISHED_WEIGHTS, backbone_name, starting_point
 from reidnb.runs.presets import Preset, load_preset, preset_names
 from reidnb.runs.records import Archive
+
+IBN: tuple = (None, "a", "b")  # variants
 
 
 def _has_gpu():
@@ -53,11 +58,30 @@ def missing_requirements(
     missing = []
     if preset.data == "real" and not real_data_sets(preset)["market"]:
         missing.append(f"Market-1501 under {preset.data_root}")
-    if preset.weights not in ("none", "imagenet") and not Path(preset.weights).is_file():
-        missing.append(f"the weights file {preset.weights}")
+    if preset.weights not in ("none", *PUBLISHED_WEIGHTS) and not Path(preset.weights).exists():
+        missing.append(f"the weights {preset.weights}, which are neither a file nor a folder")
     if preset.half and not gpu:
         missing.append("a CUDA GPU, without which it takes days")
     return missing
+
+
+def starting_points() -> dict:  # the notes' name → text
+    "What each backbone starts from where `weights = imagenet`."
+    models = [
+        Embedding(backbone=name, se=se, ibn=ibn) for name, se, ibn in product(PUBLISHED_BLOCKS, (False, True), IBN)
+    ]
+    models.append(Embedding(backbone="timm/hrnet_w18", last_stride=2))
+    return {backbone_name(model): starting_point(model) for model in models}
+
+
+def weights_of(preset: Preset) -> str:
+    "What a preset's networks start from."
+    if preset.weights == "none":
+        return "random weights"
+    if preset.weights in PUBLISHED_WEIGHTS:
+        return f"{preset.weights} weights ('reidnb weights' lists each backbone's)"
+    names = sorted(path.stem for path in Path(preset.weights).glob("*.safetensors"))
+    return f"weights of {preset.weights}" + (f" for {', '.join(names)}" if names else "")
 
 
 def _free_gigabytes(folder: Path) -> float:
@@ -87,7 +111,7 @@ def _preset_line(preset, gpu):
     missing = missing_requirements(preset, gpu)
     state = f"needs {' and '.join(missing)}" if missing else "ready"
     records = len(Archive(preset).runs())
-    return f"preset {preset.name:10} {state}; {preset.data} data, {records} records"
+    return f"preset {preset.name:10} {state}; {preset.data} data, {weights_of(preset)}, {records} records"
 
 
 def examine() -> list:  # of lines

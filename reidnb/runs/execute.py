@@ -52,6 +52,7 @@ from .datasets import (
 )
 from .presets import Preset
 from .records import Archive, pack_scores, peak_memory, provenance, scores_identity
+from .weight_files import loaded_weights
 
 WEIGHTS = "weights.safetensors"
 
@@ -295,8 +296,16 @@ def about_run(experiment: Experiment, preset: Preset, trained: Trained) -> dict:
         about["attributes"] = attributes  # in the order of their classifiers
     if prepared.measures:
         about["pseudo"] = rounded(prepared.measures, 4)
+    if starts_from_weights(experiment, preset):
+        about["weights"] = loaded_weights(experiment.model, preset.weights)
     about["tested"] = "last step"
     return about | about_machine(training, preset) | provenance()
+
+
+def starts_from_weights(experiment: Experiment, preset: Preset) -> bool:
+    "Whether a training starts from published weights or a file, and not from another run or from nothing."
+    own = experiment.method.learns and not experiment.method.generates and experiment.start is None
+    return own and preset.weights != "none"
 
 
 def about_machine(training: Training, preset: Preset) -> dict:
@@ -341,7 +350,8 @@ def load_trained(
     archive = archive or Archive(preset)
     path = archive.run_folder(record["run"]) / file
     tensors, _ = load_tensors(path, run=record["run"])
-    context = context_of(experiment, preset, record["seed"])
+    untrained = preset.model_copy(update=dict(weights="none"))  # the run's own tensors follow
+    context = context_of(experiment, untrained, record["seed"])
     attributes = dict(record.get("attributes", ()))
     method: Method = context.options.implemented().create(context, record["classes"], attributes)
     try:

@@ -20,7 +20,7 @@ Count = Field(ge=1, le=1_000_000)
 Stages = tuple[int, int, int, int]
 Factor = Annotated[float, Field(gt=0, le=4)]
 Pair = tuple[Factor, Factor]
-BLOCKS = ("blocks_resnet18", "blocks_resnet50", "blocks_resnet101", "blocks_resnext101_32x8d")
+BLOCKS = ("blocks_resnet18", "blocks_resnet50", "blocks_resnet101", "blocks_resnext101_32x8d", "blocks_hrnet")
 FOLDERS = ("data_root", "store")  # relative ones start at the settings file; REIDNB_<KEY> in the environment wins
 
 
@@ -88,9 +88,10 @@ class _NetworkScale(Configuration):
     blocks_resnet50: Stages
     blocks_resnet101: Stages
     blocks_resnext101_32x8d: Stages
+    blocks_hrnet: Stages  # of each branch, in one module a stage, where the width is below 64
     stem: Literal["7x7", "3x3"]
     residual_gamma: float = Field(ge=0, le=1)
-    weights: str  # none, imagenet or a safetensors file
+    weights: str  # none, imagenet, imagenet-v2, a folder or a safetensors file
 
     @field_validator(*BLOCKS, mode="before")
     @classmethod
@@ -124,12 +125,15 @@ class Preset(_DrawnScale, _NetworkScale, _GeneratorScale, _TrainingScale, _Machi
 
     def network_size(
         self,
-        backbone: str,  # resnet18, resnet50, resnet101 or resnext101_32x8d
+        backbone: str,  # resnet18, resnet50, resnet101, resnext101_32x8d or timm/NAME
     ) -> Size:
         "How large a network is."
+        family = (
+            "hrnet" if backbone.startswith("timm/") else backbone
+        )  # no other of timm's networks can be made smaller
         return Size(
             width=self.network_width,
-            blocks=getattr(self, f"blocks_{backbone}"),
+            blocks=getattr(self, f"blocks_{family}"),
             stem=self.stem,
             residual_gamma=self.residual_gamma,
             weights=self.weights,
@@ -175,7 +179,10 @@ class Preset(_DrawnScale, _NetworkScale, _GeneratorScale, _TrainingScale, _Machi
         if experiment.method.generates:
             network = dict(width=self.gan_width, blocks=self.generator_blocks(experiment))
         else:
-            network = self.network_size(experiment.model.backbone).model_dump(mode="json")
+            size = self.network_size(experiment.model.backbone)
+            network = size.model_dump(mode="json")
+            if size.edition > 1:
+                network["edition"] = size.edition
         return dict(
             image=self.image_size,
             steps=self.steps_of(experiment),
