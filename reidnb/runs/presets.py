@@ -15,6 +15,7 @@ from pydantic import Field, field_validator
 from reidnb.core.configuration import Configuration, ConfigurationError, nearest, validate
 from reidnb.core.project import parse_settings, project_root
 from reidnb.models.configuration import Size
+from reidnb.training.configuration import Optimiser
 
 Count = Field(ge=1, le=1_000_000)
 Stages = tuple[int, int, int, int]
@@ -47,6 +48,7 @@ class _TrainingScale(Configuration):
     batch_divisor: int = Field(ge=1, le=16)  # of the documents' batch
     learning_rate: float = Field(gt=0, le=1)
     gan_rate: float = Field(gt=0, le=1)  # learning rate of image generators
+    replace_sgd: bool  # Adam, at this preset's rate, in the place of the documents' SGD
 
 
 class _NetworkScale(Configuration):
@@ -117,8 +119,28 @@ class Preset(_DrawnScale, _NetworkScale, _TrainingScale, _Machine):
         self,
         experiment: Any,  # its method says which setting counts
     ) -> float:
-        "The base learning rate."
-        return getattr(self, experiment.method.rate_setting)
+        "The base learning rate: SGD's own, where SGD runs."
+        own_rate = self.optimiser_of(experiment).rate
+        return own_rate or getattr(self, experiment.method.rate_setting)
+
+    def optimiser_of(
+        self,
+        experiment: Any,  # whose optimiser is the documents'
+    ) -> Optimiser:
+        "The optimiser that runs; Adam in the place of SGD keeps momentum, decay and the backbone's relative rate."
+        optimiser = experiment.optimiser
+        if optimiser.algorithm == "adam" or not self.replace_sgd:
+            return optimiser
+        return optimiser.model_copy(update=dict(algorithm="adam", rate=None, nesterov=False))
+
+    def resolved(self, experiment: Any) -> Any:
+        "An experiment, and all runs that it builds on, as they run under this preset."
+        changes: dict[str, Any] = dict(optimiser=self.optimiser_of(experiment))
+        for name in ("start", "pretrain", "generator"):
+            other = getattr(experiment, name)
+            changes[name] = other and self.resolved(other)
+        changes["members"] = tuple(self.resolved(member) for member in experiment.members)
+        return experiment.model_copy(update=changes)
 
     def training_values(self, experiment: Any) -> dict:
         "What changes the outcome of a run of this experiment; data has a fingerprint of its own."
