@@ -122,7 +122,9 @@ def make_optimiser(
         raise ValueError(f"optimiser.backbone_rate: {type(method).__name__} has no backbone; leave it at 1")
     trained = [dict(params=params, factor=factor) for factor, params in groups.items()]
     if options.algorithm == "sgd":
-        sgd = dict(momentum=options.momentum, nesterov=options.nesterov, weight_decay=options.weight_decay)
+        sgd: dict[str, Any] = dict(
+            momentum=options.momentum, nesterov=options.nesterov, weight_decay=options.weight_decay
+        )
         return torch.optim.SGD(trained, plan.base_rate, **sgd)
     betas = (options.momentum, 0.999)
     return torch.optim.Adam(trained, plan.base_rate, betas=betas, weight_decay=options.weight_decay)
