@@ -2,6 +2,7 @@
 
 from typing import Any, ClassVar
 
+from ..core.configuration import Configuration
 from ..core.registry import Choice
 
 
@@ -52,3 +53,16 @@ def require(
     "Refuse an experiment (`ValueError`)."
     if not condition:
         raise ValueError(message)
+
+
+def refuse_ignored(
+    options: Configuration,  # a section of an experiment
+    section: str,  # its key
+    names: tuple[str, ...],  # of fields that have no effect
+    *,
+    because: str,
+):
+    "Refuse options that would be ignored (`ValueError`)."
+    for name in names:
+        value, default = getattr(options, name), type(options).model_fields[name].default
+        require(value == default, f"{section}.{name}: {because}; leave it out")
