@@ -2,7 +2,6 @@
 
 from typing import Any, ClassVar
 
-from ..core.configuration import Configuration
 from ..core.registry import Choice
 
 
@@ -55,14 +54,23 @@ def require(
         raise ValueError(message)
 
 
-def refuse_ignored(
-    options: Configuration,  # a section of an experiment
-    section: str,  # its key
-    names: tuple[str, ...],  # of fields that have no effect
-    *,
-    because: str,
+OTHER_LOSSES = ("center", "ratio", "attributes", "distillation", "autoencoder")
+NEED_MORE = ("occlude", "stretch", "vary", "background", "patch")  # than the images of a batch
+
+
+def require_own_losses(
+    experiment: Any,
+    **ignored: tuple[str, ...],  # section → fields that have no effect
 ):
-    "Refuse options that would be ignored (`ValueError`)."
-    for name in names:
-        value, default = getattr(options, name), type(options).model_fields[name].default
-        require(value == default, f"{section}.{name}: {because}; leave it out")
+    "Refuse what a method with losses of its own would ignore: a metric loss, a neck, and other fields (`ValueError`)."
+    kind = experiment.method.kind
+    require(
+        not experiment.objective.metric, f'method = {kind} has losses of its own: expected objective.metric = "none"'
+    )
+    require(not experiment.model.bnneck, f"method = {kind} has no neck: expected model.bnneck = false")
+    for section, names in (ignored | dict(objective=OTHER_LOSSES, augmentation=NEED_MORE)).items():
+        part = getattr(experiment, section)
+        for name in names:
+            default = type(part).model_fields[name].default
+            message = f"{section}.{name}: method = {kind} does not use it; leave it out"
+            require(getattr(part, name) == default, message)

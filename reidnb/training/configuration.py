@@ -34,7 +34,7 @@ class Schedule(Configuration):
             raise ValueError(f"drops {self.drops} are not in rising order")
         return self
 
-
+# %% ../../nbs/training/00_configuration.ipynb #1c63962a
 class Optimiser(Configuration):
     "Adam or SGD, and what is done to gradients and weights in each step."
 
