@@ -61,7 +61,7 @@ class HHLNetwork(EmbeddingMethod):
             weights["triplets"] = options.beta
         self.weighted_sum = WeightedSum(weights, learned=objective.weights == "learned")
 
-# %% ../../nbs/methods/08_hhl.ipynb #13b131e1
+# %% ../../nbs/methods/08_hhl.ipynb #1b6af0f6
 class Part(NamedTuple):
     "Images of one domain in a batch."
 
@@ -87,7 +87,7 @@ def _target_part(batch, with_styles):
     styled = Part(styles.flatten(0, 1), of_styles, torch.ones_like(of_styles, dtype=torch.bool))
     return Part(*map(torch.cat, zip(part, styled)))
 
-
+# %% ../../nbs/methods/08_hhl.ipynb #13b131e1
 class HHL(HHLNetwork):
     "Hetero- and homogeneous learning."
 
