@@ -153,7 +153,7 @@ class PreparedHHL(HHL):
         batches = HHLBatches(labelled, triplets, target, images=count, styles=styles, groups=groups)
         return Prepared(method, batches)
 
-
+# %% ../../nbs/methods/08_hhl.ipynb #6b10ee1c
 def camera_styles(
     context: Context,
     target: Any,  # ImageStore
