@@ -218,6 +218,18 @@ def test_camera_styles_in_closed_form_need_no_generator(store):
         assert (difference.amin(1) == 0).all() and (difference.amax(1) > 0).all() == (styles == "colours")
 
 
+def test_sgd_trains_where_a_preset_does_not_replace_it(store):
+    sgd = dict(algorithm="sgd", rate=0.05, nesterov=True, backbone_rate=0.1)
+    experiment = Experiment(optimiser=sgd)
+    preset = store.preset.model_copy(update=dict(replace_sgd=False))
+    as_documented = Store(preset, Archive(preset, published=False))
+    record, replaced = as_documented.run(experiment, "sgd"), store.run(experiment, "sgd")
+    assert record["experiment"]["optimiser"]["algorithm"] == "sgd" and record["size"]["learning_rate"] == 0.05
+    assert replaced["experiment"]["optimiser"] == dict(backbone_rate=0.1)
+    assert replaced["size"]["learning_rate"] == preset.learning_rate and record["run"] != replaced["run"]
+    assert record["final"]["rate"] / replaced["final"]["rate"] == pytest.approx(0.05 / preset.learning_rate, rel=1e-2)
+
+
 # ---- pseudo-labels
 
 
