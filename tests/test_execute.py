@@ -196,10 +196,38 @@ def test_camera_styles_stand_beside_the_target(store):
     )
     record = store.run(experiment, "styles")
     cameras = store.images("duke").samples["camid"].nunique()
+    start = store.tensors(BASELINE)
+    batch = store.prepared(experiment, generated=store.generated(experiment), start=start).batches[0]
+    identities, counts = np.unique(batch["triplet_label"], return_counts=True)
+    assert len(identities) == 2 and set(counts) == {8}  # of identities with five images each (003, line 158)
+    assert len(np.unique(batch["row"])) == 16 and len(np.unique(batch["label"])) > 4  # no groups of four
     assert store.generated(experiment).shape[1] == cameras
     assert record["final"]["triplets"] > 0
     moved = store.scores(experiment, Protocol(data="duke", task="change", change="style"))
     assert 0 <= moved["summary"]["distance"] < 2
+
+
+def test_camera_styles_in_closed_form_need_no_generator(store):
+    model = Embedding(bnneck=False, bottleneck=Bottleneck(dim=1024, slope=0.0, dropout=0.5))
+    cameras = store.images("duke").samples["camid"].nunique()
+    for styles in ("colours", "copies"):
+        method = dict(kind="hhl", target="duke", triplets="C", styles=styles)
+        batch = store.prepared(Experiment(method=method, model=model, objective=Objective(metric=None))).batches[0]
+        assert batch["styles"].shape[:2] == (len(batch["target"]), cameras)
+        difference = (batch["styles"].float() - batch["target"][:, None].float()).abs().amax((2, 3, 4))
+        assert (difference.amin(1) == 0).all() and (difference.amax(1) > 0).all() == (styles == "colours")
+
+
+def test_sgd_trains_where_a_preset_does_not_replace_it(store):
+    sgd = dict(algorithm="sgd", rate=0.05, nesterov=True, backbone_rate=0.1)
+    experiment = Experiment(optimiser=sgd)
+    preset = store.preset.model_copy(update=dict(replace_sgd=False))
+    as_documented = Store(preset, Archive(preset, published=False))
+    record, replaced = as_documented.run(experiment, "sgd"), store.run(experiment, "sgd")
+    assert record["experiment"]["optimiser"]["algorithm"] == "sgd" and record["size"]["learning_rate"] == 0.05
+    assert replaced["experiment"]["optimiser"] == dict(backbone_rate=0.1)
+    assert replaced["size"]["learning_rate"] == preset.learning_rate and record["run"] != replaced["run"]
+    assert record["final"]["rate"] / replaced["final"]["rate"] == pytest.approx(0.05 / preset.learning_rate, rel=1e-2)
 
 
 # ---- pseudo-labels

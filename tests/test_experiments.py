@@ -8,6 +8,7 @@ from conftest import ROOT
 
 from reidnb.catalogue.experiments import Experiment, load_table, resolve_runs, table_slugs
 from reidnb.core.configuration import ConfigurationError, describe
+from reidnb.runs.presets import load_preset
 
 PSEUDO_LABELS = dict(kind="pseudo_labels", target="duke")
 GROUPED = dict(data="duke", method=PSEUDO_LABELS)
@@ -50,6 +51,12 @@ def test_descriptions_merge_section_by_section():
 
 # ---- refusals
 
+ARN = dict(method=dict(kind="arn", target="duke"), model=dict(bnneck=False), objective=dict(metric="none"))
+HHL = dict(
+    method=dict(kind="hhl", target="duke", triplets="D"),
+    model=dict(bnneck=False, bottleneck=dict(dim=1024)),
+    objective=dict(metric="none"),
+)
 REFUSALS = {
     "a circle": (dict(a=dict(like="b"), b=dict(like="a")), "circle: a → b → a"),
     "an unknown parent": ({"r50-01": {}, "r50-02": dict(like="r50-o1")}, "did you mean 'r50-01'"),
@@ -77,6 +84,32 @@ REFUSALS = {
         dict(a={}, b=dict(data="duke", start="a", method=dict(kind="dec", target="duke"), objective=UNLABELLED)),
         'method = "dec" needs clustering = "kmeans"',
     ),
+    "arn with a neck": (dict(a=dict(ARN, model={})), "method = arn has no neck: expected model.bnneck = false"),
+    "arn with other pooling": (
+        dict(a=dict(ARN, model=dict(bnneck=False, pooling="gem"))),
+        "model.pooling: method = arn does not use it; leave it out",
+    ),
+    "arn with a metric loss": (
+        dict(a=dict(ARN, objective={})),
+        'arn has losses of its own: expected objective.metric = "none"',
+    ),
+    "arn with a center loss": (
+        dict(a=dict(ARN, objective=dict(metric="none", center={}))),
+        "objective.center: method = arn does not use it; leave it out",
+    ),
+    "arn with patches": (
+        dict(a=dict(ARN, augmentation=dict(patch=0.5))),
+        "augmentation.patch: method = arn does not use it; leave it out",
+    ),
+    "hhl with groups of two": (
+        dict(a=dict(HHL, batch=dict(instances=2))),
+        "batch.instances: method = hhl does not use it; leave it out",
+    ),
+    "hhl without camera styles": (
+        dict(a=dict(HHL, method=dict(kind="hhl", target="duke"))),
+        "method.triplets = CD needs a generator",
+    ),
+    "sgd without a rate": (dict(a=dict(optimiser=dict(algorithm="sgd"))), "algorithm = sgd needs a rate of its own"),
     "an unknown method": (
         dict(a=dict(method="supervized")),
         r"kind 'supervized' \(did you mean 'supervised'\?\); expected one of arn, cyclegan, dcgan, .*supervised, vpm",
@@ -169,3 +202,24 @@ def test_evaluation_and_losses_name_autoencoders_alike():
     from reidnb.losses.autoencoder import NAMES
 
     assert AUTOENCODER_METRICS == NAMES
+
+
+def test_rates_of_new_and_old_layers_are_the_documents():
+    "HHL: 0.1 for new layers, 0.01 for the backbone (003, line 234); ARN: 1e-3, 1e-7, 2e-3 (003, line 41)."
+    full = load_preset("full")
+    hhl = load_table("hhl-losses").experiments["to-duke-cd"]
+    rate = full.rate_of(hhl) * hhl.schedule.rate
+    assert (rate, rate * full.optimiser_of(hhl).backbone_rate) == pytest.approx((0.1, 0.01))
+    assert hhl.optimiser.nesterov and hhl.method.embedding_rate == 1
+    arn = load_table("arn-losses").experiments["to-duke-all"]
+    rate = full.rate_of(arn)
+    rates = (rate, rate * arn.method.backbone_rate, rate * arn.method.classifier_rate)
+    assert rates == pytest.approx((1e-3, 1e-7, 2e-3)) and arn.objective.identity.smoothing == 0
+
+
+def test_arn_and_its_bounds_start_from_one_run():
+    "Without ImageNet weights ARN's trunk has seen a third domain, and so has that of its bounds."
+    bounds = load_table("transfer-bounds").experiments
+    for run, experiment in load_table("arn-losses").experiments.items():
+        bound = bounds[f"{experiment.data}-pretrained"]
+        assert bound.pretrain == experiment.pretrain is not None and bound.data == experiment.data, run

@@ -3,9 +3,12 @@
 import pytest
 
 from reidnb.catalogue.experiment import Experiment
+from reidnb.catalogue.experiments import load_table
 from reidnb.core.configuration import ConfigurationError
 from reidnb.core.project import project_root
 from reidnb.runs.presets import load_preset, preset_names
+from reidnb.runs.records import run_identity
+from reidnb.training.configuration import Optimiser
 
 
 def test_presets_scale_from_a_laptop_to_the_documents_settings():
@@ -74,3 +77,21 @@ def test_no_clone_is_a_sentence(tmp_path, monkeypatch):
     monkeypatch.setenv("REIDNB_HOME", str(tmp_path))
     with pytest.raises(ConfigurationError, match="no clone of reidnb here"):
         project_root()
+
+
+def test_sgd_is_the_documents_or_replaced():
+    "Under `full` IDE learns with the rate of 003:433; under `mini` Adam replaces SGD, and the run is the one that Adam trained."
+    ide = load_table("ide").experiments["to-duke-ide-16"]
+    mini, full = load_preset("mini"), load_preset("full")
+    assert full.optimiser_of(ide) == ide.optimiser and ide.optimiser.algorithm == "sgd"
+    assert full.rate_of(ide) * ide.schedule.rate == pytest.approx(0.001)
+    assert mini.optimiser_of(ide) == Optimiser() and mini.rate_of(ide) == mini.learning_rate
+    with_adam = ide.model_copy(update=dict(optimiser=Optimiser()))
+    assert run_identity(ide, mini, "data", seed=0) == run_identity(with_adam, mini, "data", seed=0)
+    assert run_identity(ide, full, "data", seed=0) != run_identity(with_adam, full, "data", seed=0)
+
+
+def test_what_a_run_builds_on_is_resolved_too():
+    ide = load_table("ide").experiments["to-duke-ide"]
+    ensemble = Experiment(method="ensemble", members=(ide, ide), start=None)
+    assert [member.optimiser for member in load_preset("mini").resolved(ensemble).members] == [Optimiser()] * 2

@@ -47,7 +47,7 @@ def measure(experiment, preset, archive, seed: int = 0) -> dict:
         steps=STEPS,
         base_rate=preset.rate_of(experiment),
         schedule=experiment.schedule,
-        optimiser=experiment.optimiser,
+        optimiser=preset.optimiser_of(experiment),
         keep_history=1,
     )
     history = fit(method, partial(loader, batches), plan).history

@@ -128,7 +128,6 @@ class PKBatches(Dataset):
         self.pseudo_label_quality: dict = {}  # measures of the pseudo-labels, where a method knows them
         self._cached_epoch: tuple = (-1, None)  # number and batches
         self.per_epoch = len(self._epoch(0))  # steps
-        self.fewest_images = int(np.bincount(self.labels).min())  # of an identity
 
     def _epoch(self, number: int) -> np.ndarray:  # (steps, P*K) indices into `rows`
         if self._cached_epoch[0] != number:

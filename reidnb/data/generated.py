@@ -77,13 +77,14 @@ class TransformedImages:
 # %% ../../nbs/data/11_generated.ipynb #4b86db25
 def colour_statistics(
     store,  # of images
+    rows: np.ndarray | None = None,  # some of them; None: all
 ) -> np.ndarray:  # (2, 3): mean and standard deviation of red, green and blue
     "Colours of a set of images, a thousand at a time."
+    rows = np.arange(len(store)) if rows is None else rows
     total, squares = np.zeros(3), np.zeros(3)
     count = 0
-    for start in range(0, len(store), 1000):
-        stop = min(start + 1000, len(store))
-        images = store[np.arange(start, stop)]
+    for start in range(0, len(rows), 1000):
+        images = store[rows[start : start + 1000]]
         pixels = images.reshape(-1, 3).astype(np.float64)
         total += pixels.sum(0)
         squares += (pixels**2).sum(0)
@@ -95,7 +96,7 @@ def colour_statistics(
 
 def match_colours(
     images: np.ndarray,  # (n, H, W, 3) uint8
-    source: np.ndarray,  # (2, 3) statistics of the set that they belong to
+    source: np.ndarray,  # (2, 3) statistics of the set that they belong to, or (2, n, 1, 1, 3) of each image's
     target: np.ndarray,  # (2, 3) statistics that they get
 ) -> np.ndarray:  # (n, H, W, 3) uint8
     "Images with each colour moved and stretched from one set's statistics to another's."

@@ -115,3 +115,23 @@ def open_schedule(
         return {}
     flat = epochs * (1 - falls)
     return {"schedule": Schedule(epochs=epochs, warmup=0, kind="linear", flat=flat)}
+OTHER_LOSSES = ("center", "ratio", "attributes", "distillation", "autoencoder")
+NEED_MORE = ("occlude", "stretch", "vary", "background", "patch")  # than the images of a batch
+
+
+def require_own_losses(
+    experiment: Any,
+    **ignored: tuple[str, ...],  # section → fields that have no effect
+):
+    "Refuse what a method with losses of its own would ignore: a metric loss, a neck, and other fields (`ValueError`)."
+    kind = experiment.method.kind
+    require(
+        not experiment.objective.metric, f'method = {kind} has losses of its own: expected objective.metric = "none"'
+    )
+    require(not experiment.model.bnneck, f"method = {kind} has no neck: expected model.bnneck = false")
+    for section, names in (ignored | dict(objective=OTHER_LOSSES, augmentation=NEED_MORE)).items():
+        part = getattr(experiment, section)
+        for name in names:
+            default = type(part).model_fields[name].default
+            message = f"{section}.{name}: method = {kind} does not use it; leave it out"
+            require(getattr(part, name) == default, message)

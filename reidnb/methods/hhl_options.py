@@ -8,7 +8,7 @@ from typing import Any, ClassVar, Literal
 
 from pydantic import Field
 
-from .description import TargetOptions, require
+from .description import TargetOptions, require, require_own_losses
 
 
 class HHLOptions(TargetOptions):
@@ -17,30 +17,38 @@ class HHLOptions(TargetOptions):
     implementation: ClassVar[str] = "reidnb.methods.hhl:PreparedHHL"
 
     kind: Literal["hhl"] = "hhl"
-    triplets: Literal["none", "source", "C", "D", "CD"] = (
-        "CD"  # L_C, L_D or L_CD; source: ordinary triplets of the source
-    )
+    # L_C, L_D or L_CD; source: ordinary triplets of the source
+    triplets: Literal["none", "source", "C", "D", "CD"] = "CD"
     beta: float = Field(0.5, gt=0)  # β, the weight of L_T
     margin: float = Field(0.3, ge=0)
     dim: int = Field(128, ge=8)  # of the vector that triplets compare, for a network of width 64; scales with the width
-    source_images: int = Field(64, ge=4)  # of the triplets in a batch, eight of each identity
+    source_images: int = Field(64, ge=16, multiple_of=8)  # of the triplets in a batch, eight of each identity
     target_images: int = Field(16, ge=2)  # n_t in a batch, each with all its styles
-    sampling: Literal["random", "clustered", "supervised"] = (
-        "random"  # target images of a batch: any; of different clusters; of different identities, an upper bound
-    )
-    backbone_rate: float = Field(0.1, gt=0)  # relative to the new layers' (003, line 234)
+    # target images of a batch: any; of different clusters; of different identities, an upper bound
+    sampling: Literal["random", "clustered", "supervised"] = "random"
+    # camera styles: a generator's images, or a control in closed form
+    styles: Literal["generated", "colours", "copies"] = "generated"
+    joint_norm: bool = False  # all triplet images in one forward pass, so in one batch norm
+    embedding_rate: float = Field(1.0, ge=0)  # of the shared layer and the triplets', relative to the classifier's
+
+    @property
+    def edition(self) -> int:
+        "2: random images for the identity loss, always eight of an identity for triplets, a forward pass for each domain."
+        return 2
 
     def check(self, experiment: Any):
-        "Refuse a missing classifier, bottleneck or generator of camera styles (`ValueError`)."
+        "Refuse a missing classifier, bottleneck or generator of camera styles, and losses that are not HHL's (`ValueError`)."
         bottleneck = experiment.model.bottleneck
-        complete = (
-            experiment.objective.identity and bottleneck and bottleneck is not True
-        )  # `true` has neither ReLU nor dropout
+        complete = experiment.objective.identity and bottleneck and bottleneck is not True  # that has no ReLU
         require(complete, "method = hhl: expected an identity loss and model.bottleneck = { dim = … }")
+        not_global = ("select", "local", "attributes", "ratio")  # triplets and classifier compare the pooled map
+        require_own_losses(experiment, model=not_global, batch=("instances", "balanced"))
         generator = experiment.generator
         has_styles = generator is not None and generator.method.kind == "stargan"
-        needs_styles = self.triplets in ("C", "CD")
+        needs_styles = self.triplets in ("C", "CD") and self.styles == "generated"
         message = f"method.triplets = {self.triplets} needs a generator of the target's camera styles"
         require(has_styles or not needs_styles, message)
+        message = f"method.styles = {self.styles} needs no generator; leave it out"
+        require(generator is None or self.styles == "generated", message)
         message = f"generator: expected a run with method = stargan on {self.target}"
         require(generator is None or (has_styles and generator.data == self.target), message)

@@ -15,6 +15,7 @@ from pydantic import Field, field_validator
 from reidnb.core.configuration import Configuration, ConfigurationError, nearest, validate
 from reidnb.core.project import parse_settings, project_root
 from reidnb.models.configuration import Size
+from reidnb.training.configuration import Optimiser
 
 Count = Field(ge=1, le=1_000_000)
 Stages = tuple[int, int, int, int]
@@ -47,6 +48,7 @@ class _TrainingScale(Configuration):
     vpm_steps: int = Field(ge=0, le=1_000_000)  # the same for VPM, which the documents train for 200 and 400 epochs
     batch_divisor: int = Field(ge=1, le=16)  # of the documents' batch
     learning_rate: float = Field(gt=0, le=1)
+    replace_sgd: bool  # Adam, at this preset's rate, in the place of the documents' SGD
 
 
 class _GeneratorScale(Configuration):
@@ -150,22 +152,33 @@ class Preset(_DrawnScale, _NetworkScale, _GeneratorScale, _TrainingScale, _Machi
         self,
         experiment: Any,  # its method says which setting counts
     ) -> float:
-        "The base learning rate."
-        return getattr(self, experiment.method.rate_setting)
+        "The base learning rate: SGD's own, where SGD runs."
+        own_rate = self.optimiser_of(experiment).rate
+        return own_rate or getattr(self, experiment.method.rate_setting)
+
+    def optimiser_of(
+        self,
+        experiment: Any,  # whose optimiser is the documents'
+    ) -> Optimiser:
+        "The optimiser that runs; Adam in the place of SGD keeps momentum, decay and the backbone's relative rate."
+        optimiser = experiment.optimiser
+        if optimiser.algorithm == "adam" or not self.replace_sgd:
+            return optimiser
+        return optimiser.model_copy(update=dict(algorithm="adam", rate=None, nesterov=False))
 
     def resolved(self, experiment: Any) -> Any:
         """An experiment, and all runs that it builds on, as they run under this preset: what they leave open is filled in.
 
         This is what runs, and what a run id is the hash of: it holds what decides the outcome, and a run is the same whether a value
         was written in the experiment or filled in here. To resolve it twice changes nothing."""
-        changes = experiment.method.filled(experiment, self)
+        changes = dict(optimiser=self.optimiser_of(experiment)) | experiment.method.filled(experiment, self)
         for name in ("start", "pretrain", "generator"):
             before = changes.get(name, getattr(experiment, name))
             if before is not None:
                 changes[name] = self.resolved(before)
         if experiment.members:
             changes["members"] = tuple(self.resolved(member) for member in experiment.members)
-        return experiment.model_copy(update=changes) if changes else experiment
+        return experiment.model_copy(update=changes)
 
     def generator_blocks(
         self,

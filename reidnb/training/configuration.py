@@ -36,14 +36,28 @@ class Schedule(Configuration):
 
 # %% ../../nbs/training/00_configuration.ipynb #1c63962a
 class Optimiser(Configuration):
-    "Adam, and what is done to gradients and weights in each step."
+    "Adam or SGD, and what is done to gradients and weights in each step."
 
+    algorithm: Literal["adam", "sgd"] = "adam"
+    rate: float | None = Field(None, gt=0)  # SGD's base rate, as a document gives it; Adam's is the preset's
+    nesterov: bool = False  # SGD looks ahead along its momentum
+    backbone_rate: float = Field(1.0, gt=0)  # of the backbone, relative to the other layers'
     weight_decay: float = Field(5e-4, ge=0)
-    momentum: float = Field(0.9, ge=0, lt=1)  # Adam's β₁; 0.5 for networks that generate images (003, line 225)
+    momentum: float = Field(0.9, ge=0, lt=1)  # SGD's, or Adam's β₁: 0.5 for image generators (003, line 225)
     clip: float | None = Field(None, gt=0)  # largest norm of the gradient
-    ema: float | None = Field(
-        None, ge=0, lt=1
-    )  # decay of an average of the weights, a step of the documents; the average is then tested
+    # decay of an average of the weights, a step of the documents; the average is then tested
+    ema: float | None = Field(None, ge=0, lt=1)
+
+    @model_validator(mode="after")
+    def _is_whole(self):
+        is_sgd = self.algorithm == "sgd"
+        if is_sgd and self.rate is None:
+            raise ValueError("algorithm = sgd needs a rate of its own, e.g. rate = 0.1")
+        if not is_sgd and (self.rate is not None or self.nesterov):
+            raise ValueError("rate and nesterov are SGD's: expected algorithm = sgd; Adam's rate is the preset's")
+        if self.nesterov and not self.momentum:
+            raise ValueError("nesterov needs a momentum above 0")
+        return self
 
     @property
     def edition(self) -> int:

@@ -107,23 +107,35 @@ class Plan:
 # %% ../../nbs/training/03_fit.ipynb #b478c82c
 def make_optimiser(
     method: Method,
-    own_optimisers: list,  # from `Method.own_optimisers`; Adam leaves their parameters alone
+    own_optimisers: list,  # from `Method.own_optimisers`; their parameters are left alone
     plan: Plan,
-) -> torch.optim.Adam:  # each group has a `factor`: its rate relative to the schedule's
-    "Adam over the parameters that follow the schedule."
+) -> torch.optim.Optimizer:  # each group has a `factor`: its rate relative to the schedule's
+    "Adam or SGD over the parameters that follow the schedule (`ValueError` for a rate of a backbone that is not there)."
+    options = plan.optimiser
     owned = {id(p) for optimiser in own_optimisers for p in _parameters_of(optimiser)}
     groups: dict[float, list] = {}
     for name, parameter in method.named_parameters():
         if parameter.requires_grad and id(parameter) not in owned:
-            factor = _relative_rate(method, name)
+            factor = _relative_rate(method, name) * (options.backbone_rate if _of_backbone(name) else 1.0)
             groups.setdefault(factor, []).append(parameter)
+    if options.backbone_rate != 1 and not any(_of_backbone(name) for name, _ in method.named_parameters()):
+        raise ValueError(f"optimiser.backbone_rate: {type(method).__name__} has no backbone; leave it at 1")
     trained = [dict(params=params, factor=factor) for factor, params in groups.items()]
-    betas = (plan.optimiser.momentum, 0.999)
-    return torch.optim.Adam(trained, plan.base_rate, betas=betas, weight_decay=plan.optimiser.weight_decay)
+    if options.algorithm == "sgd":
+        sgd: dict[str, Any] = dict(
+            momentum=options.momentum, nesterov=options.nesterov, weight_decay=options.weight_decay
+        )
+        return torch.optim.SGD(trained, plan.base_rate, **sgd)
+    betas = (options.momentum, 0.999)
+    return torch.optim.Adam(trained, plan.base_rate, betas=betas, weight_decay=options.weight_decay)
 
 
 def _parameters_of(optimiser):
     return [p for group in optimiser.param_groups for p in group["params"]]
+
+
+def _of_backbone(name):
+    return "backbone." in name
 
 
 def _relative_rate(method, name):
