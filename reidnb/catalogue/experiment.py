@@ -54,6 +54,7 @@ class Experiment(Configuration):
             raise ValueError(f"generator: a run of kind {self.generator.method.kind} generates no images")
         self.objective.check(self)
         self.method.check(self)
+        self.method.refuse_ignored(self)
         return self
 
     def domains(self) -> tuple[str, ...]:

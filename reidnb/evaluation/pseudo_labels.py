@@ -46,10 +46,11 @@ def cyclic_search(
     return np.where(labelled, replacement[nearest], -1)
 
 # %% ../../nbs/evaluation/13_pseudo_labels.ipynb #8397d6ae
-def _symmetric_distances(points, distance):  # points (N, D) of length one
+def _symmetric_distances(points, distance, *, k1, k2):  # points (N, D) of length one
     "Cosine or Jaccard distances of images to each other, symmetric to the last digit."
     if distance == "jaccard":
-        parameters = KReciprocal(k1=min(20, len(points) - 1), lam=0.0)
+        k1 = min(k1, len(points) - 1)
+        parameters = KReciprocal(k1=k1, k2=min(k2, k1 + 1), lam=0.0)
         distances = rerank_among(points, parameters=parameters)
     else:
         distances = distance_block(points, points)
@@ -69,18 +70,22 @@ def pseudo_labels(
     clustering: str = "dbscan",  # or "hdbscan", "kmeans", "cyclic"
     distance: str = "jaccard",  # or "cosine"; k-means uses neither
     *,
-    images_per_cluster: float = 9.0,  # of k-means, on average
-    radius: float = 0.5,  # of the cyclic search
+    clusters: int = 1000,  # of k-means (002, line 99)
+    radius: float = 0.5,  # of the cyclic search (002, line 107)
     transitive: bool = False,  # cyclic search: chains of neighbours are followed to their end
+    eps: float | None = None,  # ε, radius of DBSCAN; None: the mean of the smallest distances
+    rho: float = 0.0016,  # ρ, the share of all pairs that are the smallest
     min_samples: int = 4,  # images that start a cluster of DBSCAN or HDBSCAN
+    k1: int = 20,  # neighbours that the Jaccard distance compares
+    k2: int = 6,  # neighbours of its query expansion
     seed: int = 0,  # of k-means
 ) -> np.ndarray:  # (N,) from 0; −1 for isolated images
     "Labels of unlabelled images by clustering (`ConfigurationError` for an unknown algorithm)."
     points = unit(np.asarray(features, np.float32))
     if clustering == "kmeans":
-        clusters = max(2, round(len(points) / images_per_cluster))
-        return _contiguous(cluster(points, "kmeans", clusters=clusters, seed=seed))
-    distances = _symmetric_distances(points, distance)
+        return _contiguous(cluster(points, "kmeans", clusters=min(clusters, len(points)), seed=seed))
+    distances = _symmetric_distances(points, distance, k1=k1, k2=k2)
     if clustering == "cyclic":
         return _contiguous(cyclic_search(distances, radius, transitive))
-    return _contiguous(cluster(distances, clustering, min_samples=min_samples, metric="precomputed"))
+    options: dict = dict(eps=eps, rho=rho, min_samples=min_samples)
+    return _contiguous(cluster(distances, clustering, metric="precomputed", **options))

@@ -40,7 +40,7 @@ def cluster_target(
     from reidnb.evaluation.clusters import cluster_measures  # scikit-learn takes a second or two to load
     from reidnb.evaluation.pseudo_labels import pseudo_labels
 
-    options = context.options.clustering_options()
+    options = context.options.clustering_options(context.settings)
     is_target = (images.samples["domain"] == context.options.target).to_numpy()
     rows = np.flatnonzero(is_target)
     network = network.to(context.device)

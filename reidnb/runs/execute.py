@@ -92,6 +92,7 @@ def context_of(
         batch_images=batch_images(experiment, preset),
         batch_divisor=preset.batch_divisor,
         generator_size=GeneratorSize(preset.gan_width, preset.gan_blocks, preset.image_size),
+        settings=preset.further_settings(experiment),
     )
     data: dict[str, Any] = dict(
         images=lambda name: open_data(name, preset, "train", scale=scale),

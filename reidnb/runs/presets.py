@@ -47,6 +47,9 @@ class _TrainingScale(Configuration):
     batch_divisor: int = Field(ge=1, le=16)  # of the documents' batch
     learning_rate: float = Field(gt=0, le=1)
     gan_rate: float = Field(gt=0, le=1)  # learning rate of image generators
+    ssg_rate: float = Field(gt=0, le=1)  # of SSG
+    clusters: int = Field(ge=2, le=1_000_000)  # of k-means, for pseudo-labels
+    rho: float = Field(gt=0, le=1)  # ρ of DBSCAN's radius, for pseudo-labels
 
 
 class _NetworkScale(Configuration):
@@ -132,7 +135,12 @@ class Preset(_DrawnScale, _NetworkScale, _TrainingScale, _Machine):
             learning_rate=self.rate_of(experiment),
             half=self.half,
             network=network,
+            **self.further_settings(experiment),
         )
+
+    def further_settings(self, experiment: Any) -> dict:
+        "The settings that only its method uses."
+        return {name: getattr(self, name) for name in experiment.method.settings()}
 
 
 def _folder(key, values, start):
