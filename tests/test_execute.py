@@ -216,7 +216,6 @@ def test_each_round_of_pseudo_labels_starts_from_the_one_before(store):
     second_round = clustered(start=first_round)
     second = store.run(second_round, "round 2")
     first = store.run(first_round)
-    images = store.images("duke")
     for record in (first, second):  # clusters of a single image are left out
         assert record["pseudo"]["clusters"] == record["classes"] <= store.preset.clusters
     assert 0 < first["pseudo"]["ARI"] < 1

@@ -61,18 +61,13 @@ class GeneratorOptions(MethodOptions):
         require(not objective.identity and not objective.metric, message)
 
 
-def changed(
-    configuration: BaseModel,
-) -> list[str]:
+def changed(configuration: BaseModel) -> list[str]:
     "Fields that differ from their defaults."
     fields = type(configuration).model_fields.items()
     return [name for name, field in fields if getattr(configuration, name) != field.get_default()]
 
 
-def all_but(
-    description: type[BaseModel],
-    *names: str,
-) -> tuple[str, ...]:
+def all_but(description: type[BaseModel], *names: str) -> tuple[str, ...]:
     "All fields of a description but these."
     return tuple(name for name in description.model_fields if name not in names)
 

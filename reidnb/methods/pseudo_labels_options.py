@@ -68,9 +68,9 @@ class ClusterOptions(TargetOptions):
         self,
         settings: dict,  # the preset's
     ) -> dict:
-        "Keyword arguments of the clustering."
-        names = ("clustering", "distance", "k1", "k2", "radius", "transitive", "eps", "min_samples")
-        options = {name: getattr(self, name) for name in names}
+        "Keyword arguments of `Clustering`."
+        names = ("distance", "k1", "k2", "radius", "transitive", "eps", "min_samples")
+        options = dict(algorithm=self.clustering) | {name: getattr(self, name) for name in names}
         if "clusters" in settings:
             options["clusters"] = max(2, round(self.clusters * settings["clusters"]))
         if "rho" in settings:

@@ -7,6 +7,7 @@ __all__ = ['row_parts', 'pool_parts', 'stripe_wise', 'vector_count', 'Branch', '
 
 # %% ../../nbs/models/12_branches.ipynb #e2bd1beb
 import copy
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -121,7 +122,7 @@ class Branch(nn.Module):
 
 # %% ../../nbs/models/12_branches.ipynb #46e1d8a5
 def split_stage(
-    stage: nn.Module,  # of a residual network
+    stage: Any,  # of a residual network
 ) -> tuple[nn.Module, nn.Module]:
     "Its first block, and the rest with the non-local block that may follow."
     if not isinstance(stage, NonLocal):
