@@ -127,8 +127,9 @@ def split_stage(
     "Its first block, and the rest with the non-local block that may follow."
     if not isinstance(stage, NonLocal):
         return stage[:1], stage[1:]
-    first, stage.stage = stage.stage[:1], stage.stage[1:]
-    return first, stage
+    blocks: Any = stage.stage
+    stage.stage = blocks[1:]
+    return blocks[:1], stage
 
 
 class BranchNet(nn.Module):
