@@ -235,7 +235,7 @@ def test_sgd_trains_where_a_preset_does_not_replace_it(store):
 
 def clustered(method="pseudo_labels", **changes) -> Experiment:
     "A run on clusters of the target's images, by the features of the baseline."
-    method = dict(kind=method, target="duke", clustering="kmeans", images_per_cluster=5.0)
+    method = dict(kind=method, target="duke", clustering="kmeans")
     return Experiment(**(dict(data="duke", start=BASELINE, method=method) | changes))
 
 
@@ -244,9 +244,8 @@ def test_each_round_of_pseudo_labels_starts_from_the_one_before(store):
     second_round = clustered(start=first_round)
     second = store.run(second_round, "round 2")
     first = store.run(first_round)
-    images = store.images("duke")
     for record in (first, second):  # clusters of a single image are left out
-        assert record["pseudo"]["clusters"] == record["classes"] <= round(len(images) / 5)
+        assert record["pseudo"]["clusters"] == record["classes"] <= store.preset.clusters
     assert 0 < first["pseudo"]["ARI"] < 1
     assert second["finished"] >= first["finished"]
     prepared = store.prepared(second_round, start=store.tensors(first_round))
@@ -270,7 +269,7 @@ def test_other_methods_learn_from_clusters(store, method, objective):
 
 
 def test_too_few_clusters_for_a_batch_are_refused(store):
-    method = clustered().method.model_copy(update=dict(images_per_cluster=1000.0))
+    method = clustered().method.model_copy(update=dict(clusters=0.05))
     few = clustered().model_copy(update=dict(method=method))
     message = "kmeans gives 2 clusters in the 80 images of duke, but a batch needs 4"
     with pytest.raises(DataError, match=message):

@@ -110,6 +110,31 @@ REFUSALS = {
         "method.triplets = CD needs a generator",
     ),
     "sgd without a rate": (dict(a=dict(optimiser=dict(algorithm="sgd"))), "algorithm = sgd needs a rate of its own"),
+    "an option that ssg ignores": (
+        dict(
+            a={},
+            b=dict(
+                data="duke",
+                start="a",
+                method=dict(kind="ssg", target="duke"),
+                objective=dict(identity="none"),
+                model=dict(pooling="gem"),
+            ),
+        ),
+        'method = "ssg" ignores model.pooling: leave it out',
+    ),
+    "an option that mgn ignores": (
+        dict(a=dict(method="mgn", augmentation=dict(patch=0.5))),
+        "ignores augmentation.patch",
+    ),
+    "an option that vpm ignores": (dict(a=dict(method="vpm", model=dict(bnneck=False))), "ignores model.bnneck"),
+    "an option of another clustering": (
+        dict(
+            a={}, b=GROUPED | dict(start="a", data="duke", method=dict(kind="pseudo_labels", target="duke", radius=0.4))
+        ),
+        'method.radius: clustering = "dbscan" so described ignores it',
+    ),
+    "mgn with a start": (dict(a={}, b=dict(method="mgn", start="a")), "starts from no other run"),
     "an unknown method": (
         dict(a=dict(method="supervized")),
         r"kind 'supervized' \(did you mean 'supervised'\?\); expected one of arn, cyclegan, dcgan, .*supervised, vpm",

@@ -29,6 +29,32 @@ def test_training_values_are_those_of_the_method():
     assert mini.training_values(Experiment(method="vpm"))["steps"] == mini.vpm_steps
 
 
+def test_settings_of_one_method_count_for_its_runs_alone():
+    mini, start = load_preset("mini"), Experiment(data="duke")
+    method = dict(kind="pseudo_labels", target="duke")
+    kmeans = Experiment(data="market", start=start, method=method | dict(target="market", clustering="kmeans"))
+    dbscan = Experiment(data="market", start=start, method=method | dict(target="market"))
+    assert mini.training_values(kmeans)["clusters"] == mini.clusters and "rho" not in mini.training_values(kmeans)
+    assert mini.training_values(dbscan)["rho"] == mini.rho and "clusters" not in mini.training_values(dbscan)
+    assert not {"rho", "clusters", "ssg_rate"} & set(mini.training_values(start))
+
+
+@pytest.mark.parametrize("name", ["smoke", "mini"])
+def test_clusters_follow_the_density_of_drawn_data(name):
+    preset = load_preset(name)
+    of_one_identity = (preset.images - 1) / (preset.identities * preset.images - 1)  # share of all pairs
+    assert preset.rho / of_one_identity == pytest.approx(1.2, rel=0.02)
+    assert preset.clusters == preset.identities
+
+
+def test_pseudo_labels_at_full_are_those_of_the_sources():
+    full = load_preset("full")
+    assert (full.clusters, full.rho, full.ssg_rate) == (1000, 0.0016, 6e-5)
+    for name in ("mini", "mini-real"):
+        preset = load_preset(name)
+        assert preset.ssg_rate / preset.learning_rate == pytest.approx(full.ssg_rate / full.learning_rate, rel=0.02)
+
+
 @pytest.mark.parametrize(
     ("old", "new", "message"),
     [

@@ -56,6 +56,7 @@ class Experiment(Configuration):
             raise ValueError(f"batch.images = {self.batch.images}: expected 4 or more, of two identities or more")
         self.objective.check(self)
         self.method.check(self)
+        self.method.refuse_ignored(self)
         return self
 
     def domains(self) -> tuple[str, ...]:

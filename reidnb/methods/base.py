@@ -50,6 +50,7 @@ class Surroundings:
     batch_divisor: int = 1  # the documents' batch is divided by this
     device: str = "cpu"
     generator_size: GeneratorSize = GeneratorSize()
+    settings: dict = field(default_factory=dict)  # the preset's settings that only this method uses
     images: Callable[[str], Any] | None = None  # a data set's name → its decoded training images
     attributes: Callable[[str], Any] | None = None  # → attributes of its identities
     masks: Callable[[str, Any], Any] | None = None  # a name and its images → outlines of the people

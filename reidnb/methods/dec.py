@@ -8,11 +8,12 @@ __all__ = ['SoftClusterNetwork', 'DEC']
 # %% ../../nbs/methods/10_dec.ipynb #eb5ce85d
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import nn
 
 from ..augmentation.batch import augment, step_generator
 from ..augmentation.configuration import Augmentation
-from ..losses.soft_clusters import sharpen, soft_assignment, soft_cluster_loss
+from ..losses.soft_clusters import cluster_means, sharpen, soft_assignment, soft_cluster_loss, within_deviation
 from ..losses.weights import WeightedSum
 from .base import Context
 from .dec_options import DECOptions
@@ -23,6 +24,8 @@ from ..models.embedding import EmbeddingNet
 # %% ../../nbs/methods/10_dec.ipynb #f7f1dfb5
 class SoftClusterNetwork(Clustered):
     "A network and cluster centres."
+
+    unit: torch.Tensor
 
     def __init__(
         self,
@@ -42,6 +45,7 @@ class SoftClusterNetwork(Clustered):
         self.augmentation = augmentation
         self.seed = seed
         self.centres = nn.Parameter(torch.zeros(clusters, self.net.dim))
+        self.register_buffer("unit", torch.ones(()))  # σ
         self.weighted_sum = WeightedSum({"clusters": options.weight}, learned=learned_weights)
 
     @classmethod
@@ -70,16 +74,25 @@ class DEC(SoftClusterNetwork):
 
     def initialise_from_clusters(self, features: np.ndarray, clusters: np.ndarray) -> dict:  # (N, 1, D), (N, 1)
         "Centres of the clusters, and the target distribution of all images."
-        vectors = torch.from_numpy(features[:, 0])
-        centres = torch.stack([vectors[clusters[:, 0] == k].mean(0) for k in range(len(self.centres))])
-        self.centres.data.copy_(centres)
-        assignment = soft_assignment(vectors, centres, self.options.freedom)
-        return {"target": sharpen(assignment).numpy()}
+        vectors, labels = torch.from_numpy(features[:, 0]), torch.from_numpy(clusters[:, 0])
+        if self.options.scaled:
+            self.unit.copy_(within_deviation(F.normalize(vectors), labels))
+        vectors = self.scaled(vectors)
+        self.centres.data.copy_(cluster_means(vectors, labels))
+        return {"target": sharpen(self.assignment(vectors)).detach().numpy()}
+
+    def scaled(self, vectors: torch.Tensor) -> torch.Tensor:  # (N, D) → (N, D)
+        "Features as distances to the centres compare them."
+        return F.normalize(vectors) / self.unit if self.options.scaled else vectors
+
+    def assignment(self, scaled: torch.Tensor) -> torch.Tensor:  # (N, D) → (N, K)
+        "Probability of each cluster."
+        return soft_assignment(scaled, self.centres, self.options.freedom)
 
     def losses(self, batch: dict) -> dict:  # name -> scalar
         "The divergence of a batch from `PKBatches` with the target distribution."
         images = augment(batch["image"], self.augmentation, step_generator(self.seed, batch["step"]))
-        assignment = soft_assignment(self.embed(images).float(), self.centres, self.options.freedom)
+        assignment = self.assignment(self.scaled(self.embed(images).float()))
         return {"clusters": soft_cluster_loss(assignment, batch["target"])}
 
     def embed(self, images: torch.Tensor) -> torch.Tensor:  # (B, 3, H, W) normalised → (B, D)

@@ -16,10 +16,24 @@ class DECOptions(ClusterOptions):
     "Soft clusters that learning sharpens."
 
     implementation: ClassVar[str] = "reidnb.methods.dec:DEC"
+    obeys: ClassVar[dict[str, tuple[str, ...]]] = {
+        "model": (
+            *("backbone", "se", "ibn", "non_local", "last_stride", "stem_pool", "downsampling"),
+            *("bnneck", "pooling", "reduce", "stripes"),
+        ),
+        "objective": ("identity", "metric", "weights"),
+        "augmentation": ("flip", "pad", "erase", "jitter", "affine", "paste"),
+    }
 
     kind: Literal["dec"] = "dec"
     weight: float = Field(1.0, gt=0)
-    freedom: float = Field(1.0, gt=0)  # α: degrees of freedom of Student's kernel
+    freedom: float = Field(9.0, gt=0)  # α: degrees of freedom of Student's kernel
+    scaled: bool = True  # features of length one in units of σ; else as they are
+
+    @property
+    def edition(self) -> int:
+        "Raw distances with one degree of freedom before, for which targets hardly differ from assignments."
+        return 2
 
     def check(self, experiment: Any):
         "Refuse other losses, other clusterings, and data beside the target (`ValueError`)."

@@ -2,7 +2,7 @@
 
 from typing import Any, ClassVar
 
-from pydantic import Field
+from pydantic import BaseModel, Field
 
 from ..core.registry import Choice
 from ..training.configuration import Schedule
@@ -17,6 +17,8 @@ class MethodOptions(Choice):
     rate_setting: ClassVar[str] = "learning_rate"  # and for the base learning rate
     generates: ClassVar[bool] = False  # learns to generate images; its networks have the preset's generator size
     learns: ClassVar[bool] = True  # an ensemble of trained members does not
+    # model, objective and augmentation → their options that the method obeys; others are refused. All where a part is missing
+    obeys: ClassVar[dict[str, tuple[str, ...]]] = {}
 
     kind: str = "supervised"
 
@@ -35,6 +37,17 @@ class MethodOptions(Choice):
     def decoding_scale(self) -> float:
         "How much larger training images are decoded than they are trained with."
         return 1.0
+
+    def settings(self) -> tuple[str, ...]:
+        "Settings of a preset that a training uses besides those of all methods."
+        return ()
+
+    def refuse_ignored(self, experiment: Any):
+        "Refuse options that would change nothing (`ValueError`)."
+        for part, obeyed in self.obeys.items():
+            ignored = set(changed(getattr(experiment, part))) - set(obeyed)
+            message = f'method = "{self.kind}" ignores {part}.{", ".join(sorted(ignored))}: leave it out'
+            require(not ignored, message)
 
 
 class TargetOptions(MethodOptions):
@@ -56,6 +69,7 @@ class GeneratorOptions(MethodOptions):
     blocks_setting: ClassVar[str] = "gan_blocks"  # the preset's setting for the number of residual blocks
     scale_setting: ClassVar[str] = ""  # and for height and width of its images against the preset's
     generates: ClassVar[bool] = True
+    obeys: ClassVar[dict[str, tuple[str, ...]]] = {"model": (), "objective": ("identity", "metric"), "augmentation": ()}
 
     documented: bool = False  # the documents' networks even where the preset has stand-ins for them
     enlarge: float = Field(1.0, ge=1, le=2)  # images are decoded so much larger, and cropped at random; 1: the preset's
@@ -82,6 +96,17 @@ class GeneratorOptions(MethodOptions):
         objective = experiment.objective
         message = f'method = "{self.kind}" learns without labels: expected identity and metric = "none"'
         require(not objective.identity and not objective.metric, message)
+
+
+def changed(configuration: BaseModel) -> list[str]:
+    "Fields that differ from their defaults."
+    fields = type(configuration).model_fields.items()
+    return [name for name, field in fields if getattr(configuration, name) != field.get_default()]
+
+
+def all_but(description: type[BaseModel], *names: str) -> tuple[str, ...]:
+    "All fields of a description but these."
+    return tuple(name for name in description.model_fields if name not in names)
 
 
 def require(
@@ -115,6 +140,8 @@ def open_schedule(
         return {}
     flat = epochs * (1 - falls)
     return {"schedule": Schedule(epochs=epochs, warmup=0, kind="linear", flat=flat)}
+
+
 OTHER_LOSSES = ("center", "ratio", "attributes", "distillation", "autoencoder")
 NEED_MORE = ("occlude", "stretch", "vary", "background", "patch")  # than the images of a batch
 

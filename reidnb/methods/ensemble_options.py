@@ -14,6 +14,7 @@ class EnsembleOptions(MethodOptions):
 
     implementation: ClassVar[str] = "reidnb.methods.ensemble:Ensemble"
     learns: ClassVar[bool] = False
+    obeys: ClassVar[dict[str, tuple[str, ...]]] = {"model": (), "objective": (), "augmentation": ()}
 
     kind: Literal["ensemble"] = "ensemble"
 

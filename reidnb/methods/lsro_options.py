@@ -8,13 +8,21 @@ from typing import Any, ClassVar, Literal
 
 from pydantic import Field
 
-from .description import MethodOptions, require
+from ..augmentation.configuration import Augmentation
+from ..losses.objective import Objective
+from .description import MethodOptions, all_but, require
+from ..models.configuration import Embedding
 
 
 class LSROOptions(MethodOptions):
     "Supervised learning with generated images."
 
     implementation: ClassVar[str] = "reidnb.methods.lsro:LSRO"
+    obeys: ClassVar[dict[str, tuple[str, ...]]] = {
+        "model": all_but(Embedding, "attributes"),
+        "objective": all_but(Objective, "attributes"),
+        "augmentation": all_but(Augmentation, "vary"),  # generated images have one size
+    }
 
     kind: Literal["lsro"] = "lsro"
     share: float = Field(1.0, gt=0, le=20)  # generated images for each real one

@@ -14,6 +14,11 @@ class MGNOptions(MethodOptions, Branches):
     "Branches behind one trunk (002, line 119)."
 
     implementation: ClassVar[str] = "reidnb.methods.mgn:MGN"
+    obeys: ClassVar[dict[str, tuple[str, ...]]] = {
+        "model": ("backbone", "se", "ibn", "non_local", "last_stride", "stem_pool", "downsampling"),
+        "objective": ("identity", "metric", "weights"),
+        "augmentation": ("flip", "pad", "erase", "jitter", "affine", "paste"),
+    }
 
     kind: Literal["mgn"] = "mgn"
 
@@ -23,6 +28,8 @@ class MGNOptions(MethodOptions, Branches):
         metric = objective.metric is not None and objective.metric.kind != "ema_triplet"
         message = "method = mgn: expected an identity loss and a metric loss between features"
         require(objective.identity and metric, message)
+        message = "method = mgn starts from no other run, since branches share its trunk: leave start and pretrain out"
+        require(not experiment.start and not experiment.pretrain, message)
 
     def branches(self) -> Branches:
         "The branches alone."

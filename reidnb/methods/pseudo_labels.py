@@ -38,14 +38,14 @@ def cluster_target(
 ) -> Clusters:
     "Cluster the target's images in each of the method's views; an image without a cluster in one of them is left out."
     from reidnb.evaluation.clusters import cluster_measures  # scikit-learn takes a second or two to load
-    from reidnb.evaluation.pseudo_labels import pseudo_labels
+    from reidnb.evaluation.pseudo_labels import Clustering, pseudo_labels
 
-    options = context.options.clustering_options()
+    options = Clustering(**context.options.clustering_options(context.settings))
     is_target = (images.samples["domain"] == context.options.target).to_numpy()
     rows = np.flatnonzero(is_target)
     network = network.to(context.device)
     features = embed(network, images, rows, device=context.device, output="cluster_features")
-    views = [pseudo_labels(view, seed=context.seed, **options) for view in features.swapaxes(0, 1)]
+    views = [pseudo_labels(view, options, context.seed) for view in features.swapaxes(0, 1)]
     clusters = np.stack(views, 1)
     clusters[(clusters < 0).any(1)] = -1
     identities = contiguous_labels(images.samples)

@@ -14,8 +14,22 @@ class SSGOptions(ClusterOptions):
     "Three clusterings of the target's images."
 
     implementation: ClassVar[str] = "reidnb.methods.ssg:SSG"
+    rate_setting: ClassVar[str] = "ssg_rate"
+    obeys: ClassVar[dict[str, tuple[str, ...]]] = {
+        "model": (
+            *("backbone", "se", "ibn", "non_local", "last_stride", "stem_pool", "downsampling"),
+            *("bnneck", "frozen_norms"),
+        ),
+        "objective": ("identity", "metric", "weights"),
+        "augmentation": ("flip", "pad", "erase", "jitter", "affine", "paste"),
+    }
 
     kind: Literal["ssg"] = "ssg"
+
+    @property
+    def edition(self) -> int:
+        "It learnt at the rate of other methods before, at which all features became alike."
+        return 2
 
     def check(self, experiment: Any):
         "Refuse identity losses, and data beside the target (`ValueError`)."

@@ -139,7 +139,7 @@ def autoencoder_term(objective: Objective, setup: TermSetup) -> Term:
     "Autoencoders of the features `after` pooling, or of each position of the feature map `before` it."
     options = objective.autoencoder
     assert options is not None
-    dim = setup.net.backbone.channels if options.where == "before" else setup.net.dim
+    dim = setup.net.backbone.channels if options.where == "before" else setup.net.compared_dim
     code = max(4, options.code * setup.size.width // 64)  # given at width 64, the published one
     return AutoencoderTerm(options, dim, code)
 
@@ -191,7 +191,7 @@ class TermNetwork(EmbeddingMethod):
         if objective.metric:
             self.terms["metric"] = metric_term(objective, setup)
         if objective.center:
-            self.terms["center"] = CenterTerm(CenterLoss(self.net.dim, classes), objective.center)
+            self.terms["center"] = CenterTerm(CenterLoss(self.net.compared_dim, classes), objective.center)
         self.pool = PatchPool(image) if augmentation.patch else None
         if objective.autoencoder:
             self.terms["autoencoder"] = autoencoder_term(objective, setup)

@@ -139,7 +139,7 @@ class RegionLosses(CroppedNetwork):
         losses["locator"] = map_cross_entropy(regions.logits.float(), positions)
         losses["identity"] = self._identity_loss(features, visible, batch["label"])
         compared = drop_regions(visible, self.options, generator)
-        losses["metric"] = self._metric_loss(features, compared, batch["label"])
+        losses["metric"] = self._metric_loss(features, compared, batch)
         return losses
 
     def _identity_loss(self, features, visible, labels):
@@ -151,11 +151,12 @@ class RegionLosses(CroppedNetwork):
                 total = total + classifier(features[rows, i], labels[rows]) * len(rows)
         return total / visible.sum()
 
-    def _metric_loss(self, features, visible, labels):
+    def _metric_loss(self, features, visible, batch):
         "Triplets over the regions that both images show."
         triplet = self.triplet
+        margin = triplet.margin_at(batch.get("epoch", 0.0))
         distances = part_distances(features, visible, features, b_visible=visible, kind=triplet.distance)
-        return triplet_loss_of_distances(distances, labels, triplet.margin, mining=triplet.mining)
+        return triplet_loss_of_distances(distances, batch["label"], margin, mining=triplet.mining)
 
 # %% ../../nbs/methods/01_vpm.ipynb #d64a4ca8
 class VPM(RegionLosses):

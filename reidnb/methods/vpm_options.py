@@ -8,7 +8,8 @@ from typing import Any, ClassVar, Literal
 
 from pydantic import Field
 
-from .description import MethodOptions, require
+from ..augmentation.configuration import Augmentation
+from .description import MethodOptions, all_but, require
 
 
 class VPMOptions(MethodOptions):
@@ -16,6 +17,14 @@ class VPMOptions(MethodOptions):
 
     implementation: ClassVar[str] = "reidnb.methods.vpm:VPM"
     steps_setting: ClassVar[str] = "vpm_steps"
+    obeys: ClassVar[dict[str, tuple[str, ...]]] = {
+        "model": (
+            *("backbone", "se", "ibn", "non_local", "last_stride", "stem_pool", "downsampling", "frozen_norms"),
+            *("kernels", "ratio"),
+        ),
+        "objective": ("identity", "metric", "ratio", "weights"),
+        "augmentation": all_but(Augmentation, "patch", "background", "background_of"),
+    }
 
     kind: Literal["vpm"] = "vpm"
     parts: int = Field(6, ge=1, le=12)  # p regions along the height
@@ -30,3 +39,5 @@ class VPMOptions(MethodOptions):
         triplet = objective.metric is not None and objective.metric.kind == "triplet"
         message = "method = vpm: expected an identity loss and a metric loss of kind 'triplet'"
         require(objective.identity and triplet, message)
+        frozen = objective.ratio is not None and objective.ratio.frozen_trunk
+        require(not frozen, "method = vpm ignores objective.ratio.frozen_trunk: leave it out")

@@ -215,6 +215,9 @@ class EmbeddingNet(PooledNet):
         super().__init__(model, size)
         self.local = LocalPool(self.backbone.channels, model.local) if model.local else None
         self.select = Select(model.select.share, self.dim) if model.select else None
+        self.compared_dim = self.select.dim if self.select else self.dim  # of "global"
+        if self.local is not None:
+            self.compared_dim += self.backbone.channels
         self.classify_all = model.select is not None and model.select.losses == "triplet"
         if self.select is not None and not self.classify_all:
             self.dim = self.select.dim  # of the classifier's input

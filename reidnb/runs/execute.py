@@ -95,6 +95,7 @@ def context_of(
         batch_images=batch_images(experiment, preset),
         batch_divisor=preset.batch_divisor,
         generator_size=generator_size(experiment, preset),
+        settings=preset.further_settings(experiment),
     )
     data: dict[str, Any] = dict(
         images=lambda name: open_data(name, preset, "train", scale=scale),

@@ -48,6 +48,9 @@ class _TrainingScale(Configuration):
     vpm_steps: int = Field(ge=0, le=1_000_000)  # the same for VPM, which the documents train for 200 and 400 epochs
     batch_divisor: int = Field(ge=1, le=16)  # of the documents' batch
     learning_rate: float = Field(gt=0, le=1)
+    ssg_rate: float = Field(gt=0, le=1)  # of SSG
+    clusters: int = Field(ge=2, le=1_000_000)  # of k-means, for pseudo-labels
+    rho: float = Field(gt=0, le=1)  # ρ of DBSCAN's radius, for pseudo-labels
     replace_sgd: bool  # Adam, at this preset's rate, in the place of the documents' SGD
 
 
@@ -203,7 +206,12 @@ class Preset(_DrawnScale, _NetworkScale, _GeneratorScale, _TrainingScale, _Machi
             learning_rate=self.rate_of(experiment),
             half=self.half,
             network=network,
+            **self.further_settings(experiment),
         )
+
+    def further_settings(self, experiment: Any) -> dict:
+        "The settings that only its method uses."
+        return {name: getattr(self, name) for name in experiment.method.settings()}
 
 
 def _folder(key, values, start):
