@@ -3,6 +3,7 @@
 from typing import Any, ClassVar
 
 from ..core.registry import Choice
+from ..losses.description import Chance
 
 
 class MethodOptions(Choice):
@@ -20,6 +21,15 @@ class MethodOptions(Choice):
     def domains(self) -> tuple[str, ...]:
         "Data sets that a training uses besides the experiment's `data`."
         return ()
+
+    def chances(
+        self,
+        experiment: Any,  # that it is part of
+        classes: int,  # training identities
+        attributes: dict[str, int],  # attribute → number of its values
+    ) -> dict[str, Chance | None]:  # by the name of the loss
+        "What its losses are where nothing is learnt; None where no such value is known."
+        return experiment.objective.chances(experiment, classes, attributes)
 
 
 class TargetOptions(MethodOptions):

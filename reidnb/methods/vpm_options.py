@@ -4,10 +4,12 @@
 __all__ = ['VPMOptions']
 
 # %% ../../nbs/methods/01_vpm.ipynb #c6e78a0c
+import math
 from typing import Any, ClassVar, Literal
 
 from pydantic import Field
 
+from ..losses.description import Chance
 from .description import MethodOptions, require
 
 
@@ -30,3 +32,8 @@ class VPMOptions(MethodOptions):
         triplet = objective.metric is not None and objective.metric.kind == "triplet"
         message = "method = vpm: expected an identity loss and a metric loss of kind 'triplet'"
         require(objective.identity and triplet, message)
+
+    def chances(self, experiment: Any, classes: int, attributes: dict[str, int]) -> dict[str, Chance | None]:
+        "The locator's, too: it knows nothing where all regions are equally probable everywhere."
+        locator = {"locator": Chance(math.log(self.parts))} if self.parts > 1 else {}
+        return super().chances(experiment, classes, attributes) | locator
