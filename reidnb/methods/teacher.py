@@ -15,7 +15,12 @@ from torch import nn
 
 from ..core.configuration import ConfigurationError
 from ..losses.autoencoder import FeatureAutoencoder, as_rows, code_change
-from ..losses.distillation import distance_distillation_loss, distillation
+from reidnb.losses.distillation import (
+    distance_distillation_loss,
+    distillation,
+    elementwise_distillation,
+    kept_triplets_loss,
+)
 from ..losses.distillation_options import Distillation
 from ..losses.terms import Observation, Term
 
@@ -121,15 +126,27 @@ class DistillationTerm(Term):
         with torch.no_grad():
             teacher = self.net(observation.images, **observation.network_options)
         if options.ce_dist:
-            of_teacher = self.classifier(teacher["bn"])
-            of_student = self.student_classifier(student["bn"])
-            losses["ce_dist"] = distillation(of_student, of_teacher, options.temperature)
+            losses["ce_dist"] = self._outputs_loss(student["bn"], teacher["bn"])
         if options.tr_dist:
-            losses["tr_dist"] = distance_distillation_loss(student["global"].float(), teacher["global"].float())
+            losses["tr_dist"] = self._relations_loss(student, teacher, observation.labels)
         if options.codes:
             coders, kind = self.coders.values(), options.code_loss
             losses["codes"] = code_changes(coders, self._rows(student), self._rows(teacher), kind=kind)
         return losses
+
+    def _outputs_loss(self, student, teacher):
+        "The change of the outputs that are kept."
+        options = self.options
+        if options.outputs == "classifier":
+            student, teacher = self.student_classifier(student), self.classifier(teacher)
+        loss = distillation if options.mean_over == "images" else elementwise_distillation
+        return loss(student, teacher, options.temperature)
+
+    def _relations_loss(self, student, teacher, labels):
+        "The change of the relations between images."
+        if self.options.relations == "hardest":
+            return kept_triplets_loss(student["bn"].float(), teacher["bn"].float(), labels)
+        return distance_distillation_loss(student["global"].float(), teacher["global"].float())
 
     def _rows(self, features):
         return as_rows(features["map"]) if self.over_positions else features["global"]
