@@ -43,7 +43,7 @@ class Triplet(MetricLoss):
         "The last margin: positives and negatives are equally far."
         return Chance(self.margin_at(math.inf))
 
-
+# %% ../../nbs/losses/02_triplet.ipynb #a436bcae
 class SoftTriplet(MetricLoss):
     "log(1 + exp(a_p − a_n)): a soft margin (Hermans et al. 2017; 001, line 17)."
 
@@ -56,7 +56,7 @@ class SoftTriplet(MetricLoss):
         "ln 2: positives and negatives are equally far."
         return Chance(math.log(2))
 
-# %% ../../nbs/losses/02_triplet.ipynb #a436bcae
+
 class TripletPlusPositive(MetricLoss):
     "a_p + (a_p − a_n + m)₊: the triplet loss with the positive distance added (001, line 72)."
 

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['CLASSIFIER', 'AUTOENCODERS', 'TEACHER', 'STUDENT_CLASSIFIER', 'is_inference', 'previous_classifier',
-           'previous_autoencoder', 'distillation_weights', 'code_changes', 'DistillationTerm']
+           'previous_autoencoder', 'distillation_weights', 'code_changes', 'relations_loss', 'DistillationTerm']
 
 # %% ../../nbs/methods/02_teacher.ipynb #7b011ccf
 import copy
@@ -19,7 +19,7 @@ from reidnb.losses.distillation import (
     distance_distillation_loss,
     distillation,
     elementwise_distillation,
-    kept_triplets_loss,
+    teacher_triplet_loss,
 )
 from ..losses.distillation_options import Distillation
 from ..losses.terms import Observation, Term
@@ -94,6 +94,19 @@ def code_changes(
     changes = [code_change(coder.code(student), coder.code(teacher), kind) for coder in coders]
     return torch.stack(changes).sum()
 
+
+def relations_loss(
+    relations: str,  # distances or hardest
+    student: dict,  # features of the network that learns
+    teacher: dict,  # of the frozen one
+    *,
+    labels: torch.Tensor,  # (B,)
+) -> torch.Tensor:  # scalar
+    "The change of the relations between images."
+    if relations == "hardest":
+        return teacher_triplet_loss(student["bn"].float(), teacher["bn"].float(), labels)
+    return distance_distillation_loss(student["global"].float(), teacher["global"].float())
+
 # %% ../../nbs/methods/02_teacher.ipynb #b52b5f08
 class DistillationTerm(Term):
     "A frozen network, and how far the one that learns has moved from it."
@@ -128,7 +141,7 @@ class DistillationTerm(Term):
         if options.ce_dist:
             losses["ce_dist"] = self._outputs_loss(student["bn"], teacher["bn"])
         if options.tr_dist:
-            losses["tr_dist"] = self._relations_loss(student, teacher, observation.labels)
+            losses["tr_dist"] = relations_loss(options.relations, student, teacher, labels=observation.labels)
         if options.codes:
             coders, kind = self.coders.values(), options.code_loss
             losses["codes"] = code_changes(coders, self._rows(student), self._rows(teacher), kind=kind)
@@ -136,17 +149,10 @@ class DistillationTerm(Term):
 
     def _outputs_loss(self, student, teacher):
         "The change of the outputs that are kept."
-        options = self.options
-        if options.outputs == "classifier":
+        if self.options.outputs == "classifier":
             student, teacher = self.student_classifier(student), self.classifier(teacher)
-        loss = distillation if options.mean_over == "images" else elementwise_distillation
-        return loss(student, teacher, options.temperature)
-
-    def _relations_loss(self, student, teacher, labels):
-        "The change of the relations between images."
-        if self.options.relations == "hardest":
-            return kept_triplets_loss(student["bn"].float(), teacher["bn"].float(), labels)
-        return distance_distillation_loss(student["global"].float(), teacher["global"].float())
+        loss = distillation if self.options.mean_over == "images" else elementwise_distillation
+        return loss(student, teacher, self.options.temperature)
 
     def _rows(self, features):
         return as_rows(features["map"]) if self.over_positions else features["global"]

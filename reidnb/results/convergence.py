@@ -7,7 +7,6 @@ __all__ = ['UNCONVERGED', 'ALIKE', 'unconverged_losses', 'convergence_mark']
 
 # %% ../../nbs/results/00_convergence.ipynb #c0e10003
 from ..catalogue.experiments import Experiment
-from ..losses.description import Chance
 
 # %% ../../nbs/results/00_convergence.ipynb #c0e10005
 UNCONVERGED = 0.5  # of the way from chance to the least loss is still to go
@@ -29,7 +28,7 @@ def unconverged_losses(
     return texts
 
 # %% ../../nbs/results/00_convergence.ipynb #c0e10006
-def _is_near(loss: float, chance: Chance) -> bool:
+def _is_near(loss, chance):
     "Whether a loss is nearer to chance than to the least; never where there is nothing to learn."
     return chance.level > chance.least and chance.remaining(loss) > UNCONVERGED
 

@@ -163,9 +163,8 @@ class _OperandValues:
         return np.array([values.get(seed, math.nan) for seed in self.seeds])
 
     def marks(self, operand: Operand, finding: Finding) -> list:
-        "The runs behind an operand that did not converge: name, seeds and losses."
-        remarks = [self._reproduced(slug)[cell].remark for slug, cell in _cells_of(operand, finding)]
-        return [remark for remark in remarks if remark]
+        "What is to be said of the runs behind an operand, empty where they converged."
+        return [self._reproduced(slug)[cell].remark for slug, cell in _cells_of(operand, finding)]
 
     def variance(self, operand: Operand, finding: Finding) -> float:
         "Seed noise of an operand: the sum of its cells' variances, each typical for its metric and table."
@@ -303,8 +302,8 @@ def _judge_reproduced(finding, values):
 def _marks(finding, values):
     "The runs that a finding rests on which did not converge, each once."
     operands = [operand for pair in finding.pairs() for operand in pair]
-    lines = [line for operand in operands for line in values.marks(operand, finding)]
-    return list(dict.fromkeys(lines))
+    marks = [mark for operand in operands for mark in values.marks(operand, finding)]
+    return list(dict.fromkeys(filter(None, marks)))
 
 # %% ../../nbs/results/01_findings.ipynb #4740146a
 def judge_findings(
