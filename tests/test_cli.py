@@ -51,7 +51,7 @@ def test_cells_of_the_notes(capsys):
 def test_cells_of_ours(capsys):
     planned = lines_of(capsys, "cells", "--preset", "mini", "--csv")
     assert len(planned) == 1127
-    assert planned[0] == "document,line,row,column,table,label,run,protocol,metric,documented,mean,sd,seeds"
+    assert planned[0] == "document,line,row,column,table,label,run,protocol,metric,documented,mean,sd,seeds,unconverged"
 
 
 def test_doctor_and_audit(capsys):

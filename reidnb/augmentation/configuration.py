@@ -6,6 +6,7 @@
 __all__ = ['Augmentation']
 
 # %% ../../nbs/augmentation/01_configuration.ipynb #9ae00420
+from collections.abc import Callable
 from typing import Literal
 
 from pydantic import Field
@@ -36,3 +37,19 @@ class Augmentation(Configuration):
     background_of: Literal["others", "grey"] = "others"  # another image's of the batch, or none
     patch: float = Field(0, ge=0, le=1)  # probability of a patch of another image (002, line 57)
     paste: float = Field(0, ge=0, le=1)  # probability of RandomShift: cut, shrunk, pasted on grey (002, line 76)
+
+    def mean_over_stretches(
+        self,
+        function: Callable[[float], float],  # of a stretch factor
+    ) -> float:
+        "The mean of a function of the factor by which images are stretched in y against x."
+        smallest, largest = self.stretch_share
+        heights = _middles(smallest, largest)
+        widths = _middles(smallest, 1.0) if self.stretch_x else [1.0]
+        values = [function(width / height) for height in heights for width in widths]
+        return (1 - self.stretch) * function(1.0) + self.stretch * sum(values) / len(values)
+
+
+def _middles(low, high, count=100):
+    "The middles of equal parts of an interval."
+    return [low + (k + 0.5) * (high - low) / count for k in range(count)]

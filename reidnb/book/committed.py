@@ -22,7 +22,7 @@ from reidnb.runs.presets import Preset
 from reidnb.runs.records import Archive
 
 SEEDS = (0, 1, 2)  # what is published
-CLAIM_COLUMNS = ["document", "line", "table", "claim", "notes", "ours", "our differences"]
+CLAIM_COLUMNS = ["document", "line", "table", "claim", "notes", "ours", "our differences", "unconverged runs"]
 
 
 class Published(NamedTuple):
@@ -42,6 +42,7 @@ class MarkdownTable(NamedTuple):
     line: int
     header: list
     lines: list  # of lists of strings
+    footnotes: list  # of strings: runs that did not converge
 
 
 def all_cells(
@@ -64,7 +65,7 @@ def results_files(preset: Preset, seeds: tuple) -> dict:  # file name → text
         "cells.csv": _cells_csv(preset, seeds, own=False),
         "own.csv": _cells_csv(preset, seeds, own=True),
         "findings.csv": _csv([CLAIM_COLUMNS, *claims]),
-        "scoreboard.md": _scoreboard(preset, seeds, claims, scoreboard=count_states(judged)),
+        "scoreboard.md": _scoreboard(preset, seeds, judged, claims=claims),
         "tables.md": _tables(preset, seeds),
     }
 
@@ -83,11 +84,13 @@ def _claim_line(claim):
     finding = claim.finding
     differences = "" if claim.reproduced == NOT_RUN else "; ".join(claim.differences())
     where = [finding.document, finding.line, finding.table]
-    return [*where, finding.claim, claim.documented, claim.reproduced, differences]
+    return [*where, finding.claim, claim.documented, claim.reproduced, differences, "; ".join(claim.marks)]
 
 
-def _scoreboard(preset, seeds, claims, *, scoreboard):
+def _scoreboard(preset, seeds, judged, *, claims):
+    scoreboard = count_states(judged)
     values = {"preset": preset.name, "seeds": ", ".join(map(str, seeds))}
+    values["unconverged"] = sum(bool(claim.marks) for claim in judged)
     states = list(scoreboard["documented"])
     return render("scoreboard.md", **values, scoreboard=scoreboard, states=states, header=CLAIM_COLUMNS, claims=claims)
 
@@ -111,7 +114,8 @@ def _markdown_table(notes: DocumentedTable, page: TablePage) -> MarkdownTable:
     for row in page.rows:
         numbers = [row.numbers.get(column, Number()) for column in page.columns]
         lines.append([row.name, *(getattr(number, side) for number in numbers for side in sides)])
-    return MarkdownTable(notes.title, notes.slug, notes.document, notes.line, header, lines)
+    where = (notes.slug, notes.document, notes.line)
+    return MarkdownTable(notes.title, *where, header, lines, page.footnotes())
 
 
 def publish(

@@ -15,7 +15,7 @@ import numpy as np
 
 from reidnb.catalogue.documents import plain_text
 from reidnb.catalogue.experiments import Cell, Table
-from reidnb.results.cells import ReproducedCell, column_groups, reproduced_cells, row_names, short_number
+from reidnb.results.cells import MARK, ReproducedCell, column_groups, reproduced_cells, row_names, short_number
 from reidnb.results.findings import half_width
 from reidnb.runs.presets import Preset
 
@@ -32,6 +32,7 @@ class Number:
     change: str = ""  # notes' and our difference from the first row
     agrees: str = ""  # same, opposite or open; "" where there is nothing to compare
     beside: str = ""  # the same number under another preset
+    remark: str = ""  # run, seed and loss where it did not converge
 
     @property
     def signed_change(self) -> str:
@@ -58,6 +59,10 @@ class TablePage(NamedTuple):
     def run(self) -> int:
         "How many numbers have been run."
         return sum(number.ours != NOT_RUN for number in self.numbers())
+
+    def footnotes(self) -> list:  # of strings, a line a run
+        "The runs that did not converge: name, seeds and losses."
+        return list(dict.fromkeys(number.remark for number in self.numbers() if number.remark))
 
     def documented(self) -> bool:
         "Whether the notes have any number here."
@@ -148,8 +153,9 @@ def _number(cell, ours, reference, *, beside):
     spread = "" if math.isnan(ours.sd) else f" ± {short(ours.sd)}"
     texts = {
         "notes": "" if math.isnan(documented) else short(documented),
-        "ours": f"{short(ours.mean)}{spread}" if ours.values else NOT_RUN,
+        "ours": f"{short(ours.mean)}{spread}{MARK if ours.marks else ''}" if ours.values else NOT_RUN,
         "beside": short(beside.mean) if beside and beside.values else "",
+        "remark": ours.remark,
     }
     seeds = sorted(set(ours.values) & set(reference.ours.values))
     if cell == reference.cell or not seeds:

@@ -167,6 +167,7 @@ def _table_values(table: Table, page: TablePage, beside: Preset | None) -> dict:
         "columns": page.columns,
         "rows": page.rows,
         "documented": page.documented(),
+        "footnotes": page.footnotes(),
         "reference": _reference_name(table),
         "beside": name_beside,
         "width": 2 + page.documented() + bool(name_beside),

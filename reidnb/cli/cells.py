@@ -48,5 +48,5 @@ def _print_ours(args):
     from reidnb.runs.presets import load_preset
 
     frame = all_cells(load_preset(args.preset), parse_seeds(args.seeds), own=args.own)
-    text = frame.to_csv(index=False, lineterminator="\n") if args.csv else frame.to_string(index=False)
+    text = frame.to_csv(index=False, lineterminator="\n") if args.csv else frame.to_string(index=False, max_colwidth=60)
     print(text, end="")

@@ -30,9 +30,12 @@ def run(args):
     for claim in judged:
         if args.all or claim.reproduced != "not run" or claim.documented != "holds":
             _print_claim(claim)
+    resting = sum(bool(claim.marks) for claim in judged)
     for side, states in counts.items():
         numbers = ", ".join(f"{count} {state}" for state, count in states.items())
         print(f"{side:10} {numbers}")
+    if resting:
+        print(f"{resting} of them rest on runs that did not converge (†)")
 
 
 def _as_json(claim):
@@ -41,6 +44,7 @@ def _as_json(claim):
         "documented": claim.documented,
         "reproduced": claim.reproduced,
         "differences": [number_or_none(mean) for mean, _ in claim.reproduced_differences],
+        "unconverged": claim.marks,
     }
 
 
@@ -49,3 +53,6 @@ def _print_claim(claim):
     states = f"notes: {claim.documented:6} ours: {claim.reproduced:10}"
     ours = "" if claim.reproduced == "not run" else f"  (ours {', '.join(claim.differences())})"
     print(f"{where} {states} {claim.finding.claim}{ours}")
+    if claim.marks:
+        more = f" and {len(claim.marks) - 1} more (--json)" if len(claim.marks) > 1 else ""
+        print(f"         † {claim.marks[0]}{more}")

@@ -64,6 +64,18 @@ def print_table(table, preset, seeds, *, path):
     widths += [max(22, len(head) + 2) for head in heads[2:]]
     for row in (heads, *rows):
         _print_row(row, widths)
+    _print_footnotes(frame)
+
+
+def _print_footnotes(frame):
+    "Seed and loss of each run that did not converge."
+    from reidnb.results.cells import MARK, UNCONVERGED_NOTE, footnotes
+
+    lines = footnotes(frame)
+    if lines:
+        print(f"\n{MARK} {UNCONVERGED_NOTE}:")
+    for line in lines:
+        print(f"  {line}")
 
 
 def _read_cells(path):
@@ -96,12 +108,12 @@ def _print_row(texts, widths):
 
 def _cell(cell, documented):
     "The notes' number, where the table has any, ours, and its spread."
-    from reidnb.results.cells import short_number
+    from reidnb.results.cells import MARK, short_number
 
     if cell is None:
         return ""
     spread = "" if math.isnan(cell.sd) else f" ± {short_number(cell.sd, cell.metric)}"
-    ours = f"{_number(cell.mean, cell.metric)}{spread}"
+    ours = f"{_number(cell.mean, cell.metric)}{spread}{MARK if cell.unconverged else ''}"
     return f"{_number(cell.documented, cell.metric)} |{ours}" if documented else ours
 
 

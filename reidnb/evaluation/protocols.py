@@ -10,7 +10,7 @@ __all__ = ['NO_OPTIONS', 'TaskFunction', 'TASKS', 'stretched_by', 'ModelOptions'
 import math
 from collections.abc import Callable
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -26,7 +26,14 @@ from .batch_norm import adapted_norms
 from .configuration import Protocol
 from .dimensions import reduce_dimensions
 from .measures import AttributeScores, AutoencoderScores, ChangeScores, Measured, RatioScores
-from .ranking import RetrievalLabels, Scores, distance_block, rank_distances, rank_scores
+from reidnb.evaluation.ranking import (
+    RetrievalLabels,
+    Scores,
+    distance_block,
+    mean_cosine_of_others,
+    rank_distances,
+    rank_scores,
+)
 from .reranking import rerank
 from ..models.configuration import Stripes
 
@@ -195,7 +202,11 @@ class Retrieval:
         return distance_block(self.q, self.g, metric)
 
     def scores(self) -> Scores:
-        "Scores of all queries."
+        "Scores of all queries, and whether all features are alike."
+        alike = mean_cosine_of_others(self.q, self.g, self.labels())
+        return replace(self._ranked(), alike=alike)
+
+    def _ranked(self):
         if self.protocol.groups:
             return rank_groups(self.distances(), self.labels())
         if self.protocol.rerank or self.own is not None:

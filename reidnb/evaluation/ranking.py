@@ -4,7 +4,8 @@
 
 # %% auto #0
 __all__ = ['PIECE', 'unit', 'distance_block', 'ranking_factors', 'RetrievalLabels', 'Scores', 'in_blocks', 'check_features',
-           'product_with', 'rank_scores', 'rank_distances', 'joined_features', 'single_shot_cmc']
+           'product_with', 'rank_scores', 'rank_distances', 'joined_features', 'single_shot_cmc',
+           'mean_cosine_of_others']
 
 # %% ../../nbs/evaluation/01_ranking.ipynb #083c8af1
 import os
@@ -94,6 +95,7 @@ class Scores:
     first: np.ndarray  # (Q,) rank of the first relevant image, from 1; 0 for none
     gallery: int  # images that could be ranked (junk left out)
     trapezoid: np.ndarray | None = None  # (Q,) average precision by the trapezoid rule
+    alike: float = float("nan")  # mean cosine between features of different identities; near 1 all features are alike
 
     @property
     def mAP(self) -> float:
@@ -446,3 +448,20 @@ def single_shot_cmc(
             gallery = _draw_gallery(candidates, identities, rng)
             hits.append(_rank_among(row, gallery, gallery[position]))
     return {k: _share_within(np.array(hits), k) for k in ranks}
+
+# %% ../../nbs/evaluation/01_ranking.ipynb #c4a9ce06
+def mean_cosine_of_others(
+    queries: np.ndarray,  # (Q, D) features
+    gallery: np.ndarray,  # (G, D) features
+    labels: RetrievalLabels,  # of both
+) -> float:  # nan where there is one identity alone
+    "The mean cosine between queries and gallery images of other identities, junk left out."
+    not_junk = labels.gallery_pids != -1
+    q, g = unit(queries.astype(float)), unit(gallery[not_junk].astype(float))
+    query_pids, gallery_pids = labels.query_pids, labels.gallery_pids[not_junk]
+    total, pairs = q.sum(0) @ g.sum(0), len(q) * len(g)
+    for pid in np.intersect1d(query_pids, gallery_pids):
+        of_query, of_gallery = query_pids == pid, gallery_pids == pid
+        total -= q[of_query].sum(0) @ g[of_gallery].sum(0)
+        pairs -= int(of_query.sum() * of_gallery.sum())
+    return float(total / pairs) if pairs else float("nan")

@@ -4,10 +4,11 @@
 __all__ = ['Attributes']
 
 # %% ../../nbs/losses/09_attributes.ipynb #b789fab7
+import math
 from typing import Any, Literal
 
 from ..core.configuration import Configuration
-from .description import Weight
+from .description import Chance, Weight
 
 
 class Attributes(Configuration):
@@ -31,3 +32,12 @@ class Attributes(Configuration):
         "Refuse attributes without classifiers of them (`ValueError`)."
         if experiment.model.attributes is None:
             raise ValueError("model.attributes and objective.attributes belong together: classifiers and their loss")
+
+    def chance(
+        self,
+        attributes: dict[str, int],  # attribute → number of its values
+    ) -> Chance | None:
+        "The mean over attributes of the logarithm of how many values they have."
+        if not attributes:
+            return None
+        return Chance(sum(math.log(values) for values in attributes.values()) / len(attributes))

@@ -44,14 +44,25 @@ class FeatureAutoencoder(nn.Module):
         features: torch.Tensor,  # (N, D)
         name: str,  # of NAMES
         penalty: float,  # λ
+        *,
+        penalise: str = "code",  # or "weights": whose norm
     ) -> torch.Tensor:  # (N,)
         "The loss of each feature vector."
         code = self.code(features).sigmoid()
         error = (self.decode(code) - features).square().mean(1)
         if name == "ae":
             return error
+        if penalise == "weights":
+            return error + penalty * self._weights_norm(name)
         norm = code.abs().sum(1) if name == "ae_l1" else code.square().sum(1)
         return error + penalty * norm
+
+    def _weights_norm(self, name):
+        "Sum of absolute weights, or half of the sum of their squares."
+        weights = [self.encode.weight, self.decode.weight]
+        if name == "ae_l1":
+            return torch.stack([weight.abs().sum() for weight in weights]).sum()
+        return torch.stack([weight.square().sum() / 2 for weight in weights]).sum()
 
 # %% ../../nbs/losses/11_autoencoder.ipynb #343e0a06
 def code_change(
@@ -110,7 +121,8 @@ class AutoencoderTerm(Term):
         return as_rows(features["map"]) if self.options.where == "before" else features["global"]
 
     def _losses(self, rows):
-        losses = {}
+        options, losses = self.options, {}
         for name, coder in self.coders.items():
-            losses[name] = cast(FeatureAutoencoder, coder).losses(rows, name, self.options.penalty)
+            compute = cast(FeatureAutoencoder, coder).losses
+            losses[name] = compute(rows, name, options.penalty, penalise=options.penalise)
         return losses

@@ -15,5 +15,6 @@ class Autoencoder(Configuration):
     "Three autoencoders of a first task's features (001, lines 150 to 163)."
 
     code: int = Field(1024, ge=8)  # size at 2048 features; scales with them
-    penalty: float = Field(0.01, ge=0)  # λ of the code's norm
+    penalty: float = Field(0.01, ge=0)  # λ of ae_l1 and ae_l2
+    penalise: Literal["code", "weights"] = "code"  # whose norm; the weights' is what the notes' code has
     where: Literal["after", "before"] = "after"  # global average pooling: vectors, or positions of the feature map

@@ -14,9 +14,12 @@ from ..core.configuration import Configuration
 class Distillation(Configuration):
     "What a training keeps of the run that it starts from, its teacher (001, lines 130 to 148)."
 
-    ce_dist: float = Field(0, ge=0)  # weight of the distillation of the teacher's classifier
+    ce_dist: float = Field(0, ge=0)  # weight of the distillation of the teacher's outputs
     temperature: float = Field(2.0, gt=0)  # of both sides of it
-    tr_dist: float = Field(0, ge=0)  # weight of the distances that the triplet loss compares
+    outputs: Literal["classifier", "features"] = "classifier"  # of which softmaxes are compared
+    mean_over: Literal["images", "elements"] = "images"  # T² times the divergence; or a binary one of each element
+    tr_dist: float = Field(0, ge=0)  # weight of the relations that the triplet loss compares
+    relations: Literal["distances", "hardest"] = "distances"  # all distances; or triplets of both networks' hardest
     codes: tuple[
         Literal["ae", "ae_l1", "ae_l2"], ...
     ] = ()  # the teacher's autoencoders whose codes are kept (001, line 171)

@@ -8,7 +8,7 @@ from typing import Any, ClassVar, Literal
 
 from pydantic import Field
 
-from .description import Distance, MetricLoss
+from .description import Chance, Distance, MetricLoss
 
 
 class EmaTriplet(MetricLoss):
@@ -38,3 +38,7 @@ class EmaTriplet(MetricLoss):
 
     def arguments(self, epoch: float = 0.0) -> dict[str, Any]:
         return {name: value for name, value in super().arguments(epoch).items() if name != "ema"}
+
+    def chance(self, classes: int) -> Chance:
+        "m in either form: positives and negatives are equally far."
+        return Chance(self.margin)

@@ -4,6 +4,7 @@
 __all__ = ['Softmax', 'ArcFace', 'CosFace']
 
 # %% ../../nbs/losses/01_identity.ipynb #33d53346
+import math
 from typing import ClassVar, Literal
 
 from pydantic import Field
@@ -29,6 +30,10 @@ class ArcFace(IdentityLoss):
     scale: float = Field(30.0, gt=0)  # radius of the hypersphere; the paper's 64 is for a hundred thousand faces
     margin: float = Field(0.5, ge=0, lt=3.1416)  # radians
 
+    @property
+    def handicap(self) -> float:
+        return self.scale * math.sin(self.margin)  # cos(π/2 + m) = −sin m
+
 
 class CosFace(IdentityLoss):
     "Additive cosine margin (Wang et al. 2018)."
@@ -39,3 +44,7 @@ class CosFace(IdentityLoss):
     kind: Literal["cosface"] = "cosface"
     scale: float = Field(30.0, gt=0)
     margin: float = Field(0.35, ge=0, lt=2)
+
+    @property
+    def handicap(self) -> float:
+        return self.scale * self.margin

@@ -7,7 +7,7 @@ from ..core.registry import one_of
 from .attributes_options import Attributes
 from .autoencoder_options import Autoencoder
 from .center_options import Center
-from .description import IdentityLoss, MetricLoss
+from .description import Chance, IdentityLoss, MetricLoss
 from .distillation_options import Distillation
 from .identity_options import Softmax
 from .ratio_options import Ratio
@@ -46,3 +46,24 @@ class Objective(Configuration):
             raise ValueError("model.ratio and objective.ratio belong together: a ratio network, and how it learns")
         if experiment.model.attributes is not None and self.attributes is None:
             raise ValueError("model.attributes and objective.attributes belong together: classifiers and their loss")
+
+    def chances(
+        self,
+        experiment: Any,  # that it is part of
+        classes: int,  # training identities
+        attributes: dict[str, int],  # attribute → number of its values
+    ) -> dict[str, Chance | None]:
+        """What each loss is where nothing is learnt.
+
+        A metric loss counts only where no identity loss is: the hardest pairs of a batch may stay at chance while the
+        mean pair is far from it."""
+        chances = {}
+        if self.identity is not None:
+            chances["identity"] = self.identity.chance(classes)
+        elif self.metric is not None:
+            chances["metric"] = self.metric.chance(classes)
+        if self.ratio is not None:
+            chances["ratio"] = self.ratio.chance(experiment.augmentation)
+        if self.attributes is not None:
+            chances["attributes"] = self.attributes.chance(attributes)
+        return chances

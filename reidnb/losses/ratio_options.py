@@ -4,12 +4,13 @@
 __all__ = ['Ratio']
 
 # %% ../../nbs/losses/06_ratio.ipynb #f97c9a7f
+import math
 from typing import Any, Literal
 
 from pydantic import Field
 
 from ..core.configuration import Configuration
-from .description import Weight
+from .description import Chance, Weight
 
 
 class Ratio(Configuration):
@@ -36,3 +37,17 @@ class Ratio(Configuration):
             raise ValueError("objective.ratio.cycle needs model.ratio.affine = true: it uses another dilation")
         if self.frozen_trunk and not experiment.start:
             raise ValueError("objective.ratio.frozen_trunk needs a start: the run whose network stays as it is")
+
+    def chance(
+        self,
+        augmentation: Any,  # whose stretches are the labels
+    ) -> Chance | None:
+        "The loss of a network that estimates the same ratio for every image; None with a cycle, whose part of the sum no record tells."
+        if self.cycle:
+            return None
+        mean = augmentation.mean_over_stretches
+        if self.relative:  # what it estimates cancels
+            return Chance(mean(lambda f: math.log(f) ** 2 if self.logarithm else (1 / f - 1) ** 2))
+        if self.logarithm:  # the best constant is the mean
+            return Chance(mean(lambda f: math.log(f) ** 2) - mean(math.log) ** 2)
+        return Chance(1 - mean(lambda f: 1 / f) ** 2 / mean(lambda f: 1 / f**2))

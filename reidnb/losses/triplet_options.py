@@ -4,11 +4,12 @@
 __all__ = ['Triplet', 'SoftTriplet', 'TripletPlusPositive']
 
 # %% ../../nbs/losses/02_triplet.ipynb #968b469c
+import math
 from typing import Any, ClassVar, Literal
 
 from pydantic import Field
 
-from .description import Distance, MetricLoss
+from .description import Chance, Distance, MetricLoss
 
 
 class Triplet(MetricLoss):
@@ -38,7 +39,11 @@ class Triplet(MetricLoss):
     def arguments(self, epoch: float = 0.0) -> dict[str, Any]:
         return dict(margin=self.margin_at(epoch), distance=self.distance, mining=self.mining)
 
+    def chance(self, classes: int) -> Chance:
+        "The last margin: positives and negatives are equally far."
+        return Chance(self.margin_at(math.inf))
 
+# %% ../../nbs/losses/02_triplet.ipynb #a436bcae
 class SoftTriplet(MetricLoss):
     "log(1 + exp(a_p − a_n)): a soft margin (Hermans et al. 2017; 001, line 17)."
 
@@ -47,7 +52,11 @@ class SoftTriplet(MetricLoss):
     kind: Literal["soft_triplet"] = "soft_triplet"
     distance: Distance = "euclidean"
 
-# %% ../../nbs/losses/02_triplet.ipynb #a436bcae
+    def chance(self, classes: int) -> Chance:
+        "ln 2: positives and negatives are equally far."
+        return Chance(math.log(2))
+
+
 class TripletPlusPositive(MetricLoss):
     "a_p + (a_p − a_n + m)₊: the triplet loss with the positive distance added (001, line 72)."
 

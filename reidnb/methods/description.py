@@ -5,6 +5,7 @@ from typing import Any, ClassVar
 from pydantic import BaseModel, Field
 
 from ..core.registry import Choice
+from ..losses.description import Chance
 from ..training.configuration import Schedule
 
 
@@ -48,6 +49,15 @@ class MethodOptions(Choice):
             ignored = set(changed(getattr(experiment, part))) - set(obeyed)
             message = f'method = "{self.kind}" ignores {part}.{", ".join(sorted(ignored))}: leave it out'
             require(not ignored, message)
+
+    def chances(
+        self,
+        experiment: Any,  # that it is part of
+        classes: int,  # training identities
+        attributes: dict[str, int],  # attribute → number of its values
+    ) -> dict[str, Chance | None]:  # by the name of the loss
+        "What its losses are where nothing is learnt; None where no such value is known."
+        return experiment.objective.chances(experiment, classes, attributes)
 
 
 class TargetOptions(MethodOptions):

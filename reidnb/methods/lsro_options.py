@@ -4,11 +4,13 @@
 __all__ = ['LSROOptions']
 
 # %% ../../nbs/methods/14_lsro.ipynb #1cf41eb0
+import math
 from typing import Any, ClassVar, Literal
 
 from pydantic import Field
 
 from ..augmentation.configuration import Augmentation
+from ..losses.description import Chance
 from ..losses.objective import Objective
 from .description import MethodOptions, all_but, require
 from ..models.configuration import Embedding
@@ -33,3 +35,10 @@ class LSROOptions(MethodOptions):
         from_noise = generator is not None and generator.method.kind == "dcgan"
         require(from_noise, 'method = "lsro" needs a generator: a run with method = dcgan')
         require(experiment.objective.identity, 'method = "lsro" needs an identity loss')
+
+    def chances(self, experiment: Any, classes: int, attributes: dict[str, int]) -> dict[str, Chance | None]:
+        "The least is the mean over real and generated images: a uniform target is at chance by construction."
+        chances = super().chances(experiment, classes, attributes)
+        level, least = experiment.objective.identity.chance(classes)
+        mixed = (least + self.share * math.log(classes)) / (1 + self.share)
+        return chances | {"identity": Chance(level, mixed)}

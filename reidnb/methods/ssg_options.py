@@ -6,6 +6,7 @@ __all__ = ['SSGOptions']
 # %% ../../nbs/methods/09_ssg.ipynb #803a5bce
 from typing import Any, ClassVar, Literal
 
+from ..losses.description import Chance
 from .description import require
 from .pseudo_labels_options import ClusterOptions
 
@@ -41,3 +42,9 @@ class SSGOptions(ClusterOptions):
             'method = ssg: expected a metric loss between features and identity = "none"; clusters change every round'
         )
         require(metric and not objective.identity, message)
+
+    def chances(self, experiment: Any, classes: int, attributes: dict[str, int]) -> dict[str, Chance | None]:
+        "Each view's metric loss."
+        chances = super().chances(experiment, classes, attributes)
+        metric = chances.pop("metric", None)
+        return chances | dict.fromkeys(("whole", "upper", "lower"), metric)

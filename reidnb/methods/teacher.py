@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['CLASSIFIER', 'AUTOENCODERS', 'TEACHER', 'STUDENT_CLASSIFIER', 'is_inference', 'previous_classifier',
-           'previous_autoencoder', 'distillation_weights', 'code_changes', 'DistillationTerm']
+           'previous_autoencoder', 'distillation_weights', 'code_changes', 'relations_loss', 'DistillationTerm']
 
 # %% ../../nbs/methods/02_teacher.ipynb #7b011ccf
 import copy
@@ -16,7 +16,12 @@ from torch import nn
 from ..core.configuration import ConfigurationError
 from ..core.precision import full_precision
 from ..losses.autoencoder import FeatureAutoencoder, as_rows, code_change
-from ..losses.distillation import distance_distillation_loss, distillation
+from reidnb.losses.distillation import (
+    distance_distillation_loss,
+    distillation,
+    elementwise_distillation,
+    teacher_triplet_loss,
+)
 from ..losses.distillation_options import Distillation
 from ..losses.terms import Observation, Term
 
@@ -90,6 +95,19 @@ def code_changes(
     changes = [code_change(coder.code(student), coder.code(teacher), kind) for coder in coders]
     return torch.stack(changes).sum()
 
+
+def relations_loss(
+    relations: str,  # distances or hardest
+    student: dict,  # features of the network that learns
+    teacher: dict,  # of the frozen one
+    *,
+    labels: torch.Tensor,  # (B,)
+) -> torch.Tensor:  # scalar
+    "The change of the relations between images."
+    if relations == "hardest":
+        return teacher_triplet_loss(student["bn"].float(), teacher["bn"].float(), labels)
+    return distance_distillation_loss(student["global"].float(), teacher["global"].float())
+
 # %% ../../nbs/methods/02_teacher.ipynb #b52b5f08
 class DistillationTerm(Term):
     "A frozen network, and how far the one that learns has moved from it."
@@ -122,18 +140,21 @@ class DistillationTerm(Term):
         with torch.no_grad():
             teacher = self.net(observation.images, **observation.network_options)
         if options.ce_dist:
-            losses["ce_dist"] = self._change_of_logits(student["bn"], teacher["bn"])
+            losses["ce_dist"] = self._outputs_loss(student["bn"], teacher["bn"])
         if options.tr_dist:
-            losses["tr_dist"] = distance_distillation_loss(student["global"].float(), teacher["global"].float())
+            losses["tr_dist"] = relations_loss(options.relations, student, teacher, labels=observation.labels)
         if options.codes:
             coders, kind = self.coders.values(), options.code_loss
             losses["codes"] = code_changes(coders, self._rows(student), self._rows(teacher), kind=kind)
         return losses
 
     @full_precision
-    def _change_of_logits(self, student, teacher):  # (B, D) each
-        of_teacher, of_student = self.classifier(teacher), self.student_classifier(student)
-        return distillation(of_student, of_teacher, self.options.temperature)
+    def _outputs_loss(self, student, teacher):
+        "The change of the outputs that are kept."
+        if self.options.outputs == "classifier":
+            student, teacher = self.student_classifier(student), self.classifier(teacher)
+        loss = distillation if self.options.mean_over == "images" else elementwise_distillation
+        return loss(student, teacher, self.options.temperature)
 
     def _rows(self, features):
         return as_rows(features["map"]) if self.over_positions else features["global"]

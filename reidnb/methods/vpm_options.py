@@ -4,11 +4,13 @@
 __all__ = ['VPMOptions']
 
 # %% ../../nbs/methods/01_vpm.ipynb #c6e78a0c
+import math
 from typing import Any, ClassVar, Literal
 
 from pydantic import Field
 
 from ..augmentation.configuration import Augmentation
+from ..losses.description import Chance
 from .description import MethodOptions, all_but, require
 
 
@@ -41,3 +43,8 @@ class VPMOptions(MethodOptions):
         require(objective.identity and triplet, message)
         frozen = objective.ratio is not None and objective.ratio.frozen_trunk
         require(not frozen, "method = vpm ignores objective.ratio.frozen_trunk: leave it out")
+
+    def chances(self, experiment: Any, classes: int, attributes: dict[str, int]) -> dict[str, Chance | None]:
+        "The locator's, too: it knows nothing where all regions are equally probable everywhere."
+        locator = {"locator": Chance(math.log(self.parts))} if self.parts > 1 else {}
+        return super().chances(experiment, classes, attributes) | locator

@@ -162,6 +162,10 @@ class _OperandValues:
         values = self._reproduced(slug)[cell].values
         return np.array([values.get(seed, math.nan) for seed in self.seeds])
 
+    def marks(self, operand: Operand, finding: Finding) -> list:
+        "What is to be said of the runs behind an operand, empty where they converged."
+        return [self._reproduced(slug)[cell].remark for slug, cell in _cells_of(operand, finding)]
+
     def variance(self, operand: Operand, finding: Finding) -> float:
         "Seed noise of an operand: the sum of its cells' variances, each typical for its metric and table."
         return sum(self._typical_variance(*table_cell) for table_cell in _cells_of(operand, finding))
@@ -248,6 +252,7 @@ class JudgedFinding:
     reproduced: str  # state on ours
     documented_differences: list  # one number for each pair, nan where the notes have none
     reproduced_differences: list  # of Difference, one for each pair
+    marks: list  # the runs that it rests on which did not converge: name, seeds and losses
 
     def differences(self) -> list:  # of strings
         "Our difference of each pair with its half width, as text."
@@ -293,6 +298,13 @@ def _judge_reproduced(finding, values):
     means = [_mean_difference(d, h) for d, h in zip(differences, widths)]
     return _state_of_all(states), means
 
+
+def _marks(finding, values):
+    "The runs that a finding rests on which did not converge, each once."
+    operands = [operand for pair in finding.pairs() for operand in pair]
+    marks = [mark for operand in operands for mark in values.marks(operand, finding)]
+    return list(dict.fromkeys(filter(None, marks)))
+
 # %% ../../nbs/results/01_findings.ipynb #4740146a
 def judge_findings(
     preset: Preset,  # scale and data
@@ -315,6 +327,7 @@ def judge_findings(
             reproduced=reproduced,
             documented_differences=documented_differences,
             reproduced_differences=means,
+            marks=_marks(finding, values),
         )
         results.append(result)
     return results

@@ -8,6 +8,7 @@ import contextlib
 import dataclasses
 import datetime
 import json
+import math
 import os
 import time
 from collections.abc import Callable
@@ -435,6 +436,8 @@ def about_queries(result: Any) -> dict:  # of Scores or Measured
     about: dict = dict(interval=intervals, queries=len(next(iter(values.values()))))
     if isinstance(result, Scores):
         about |= dict(unmatched=result.unmatched, gallery=result.gallery)
+        if not math.isnan(result.alike):
+            about["alike"] = round(result.alike, 4)
     return about
 
 
