@@ -90,6 +90,11 @@ def test_what_joins_later_at_mini_is_there_from_the_start_at_full():
     assert FULL.resolved(PTGAN).start is None and FULL.resolved(PTGAN).schedule == plain.schedule
 
 
+def test_generators_train_in_full_precision():
+    assert FULL.half and not FULL.half_of(SPGAN) and FULL.half_of(Experiment())
+    assert FULL.training_values(FULL.resolved(SPGAN))["half"] is False
+
+
 def test_stargan_at_full_is_that_of_lines_222_to_226():
     stargan = FULL.resolved(STARGAN)
     assert image_size(FULL, stargan.image_scale) == (128, 64)
@@ -187,6 +192,11 @@ def test_the_published_runs_of_mini_are_what_they_were():
     assert describe(MINI.resolved(STARGAN)) == stargan
     spgan = dict(longer, method=dict(cyclegan["method"], similarity=2.0))
     assert describe(MINI.resolved(SPGAN)) == spgan
+
+
+def test_pairs_of_real_images_are_another_edition():
+    real = described("spgan-ladder", "spgan-real")
+    assert describe(MINI.resolved(real))["method"]["edition"] == 2  # both domains have the pair
 
 
 def test_to_resolve_twice_changes_nothing():
