@@ -12,7 +12,7 @@ from reidnb.methods.base import Context, GeneratorSize
 from reidnb.models.configuration import Size
 from reidnb.models.generators import CycleGANGenerator, SiaNet, StandInDiscriminator, StandInTranslator
 from reidnb.runs.datasets import batch_images, image_size, total_steps, training_scale
-from reidnb.runs.execute import images_of_generator, open_data, run, training_plan
+from reidnb.runs.execute import images_of_generator, load_trained, open_data, run, training_plan
 from reidnb.runs.presets import load_preset
 from reidnb.runs.records import Archive
 
@@ -259,6 +259,9 @@ def test_documented_networks_train(small_full, experiment):
     record = run(experiment, small_full, archive=archive)
     assert record["steps"] > 0 and all(np.isfinite(value) for value in record["final"].values())
     assert record["experiment"]["method"]["documented"] is True
+    method = load_trained(record, experiment, small_full, archive=archive)
+    scale = small_full.resolved(experiment).image_scale
+    assert method.image == image_size(small_full, scale)  # of crops: images are decoded larger
     images = images_of_generator(experiment, experiment.data, small_full, seed=0, archive=archive)
     real = open_data(experiment.data, small_full, "train")
     assert images.size == small_full.image_size == real.size
