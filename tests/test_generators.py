@@ -12,7 +12,7 @@ from reidnb.methods.base import Context, GeneratorSize
 from reidnb.models.configuration import Size
 from reidnb.models.generators import CycleGANGenerator, SiaNet, StandInDiscriminator, StandInTranslator
 from reidnb.runs.datasets import batch_images, image_size, total_steps, training_scale
-from reidnb.runs.execute import images_of_generator, open_data, run, training_plan
+from reidnb.runs.execute import images_of_generator, load_trained, open_data, run, training_plan
 from reidnb.runs.presets import load_preset
 from reidnb.runs.records import Archive
 
@@ -88,6 +88,11 @@ def test_what_joins_later_at_mini_is_there_from_the_start_at_full():
     assert FULL.resolved(LONGER) == plain
     assert FULL.resolved(described("spgan-ladder", "cyclegan-documented")) == plain
     assert FULL.resolved(PTGAN).start is None and FULL.resolved(PTGAN).schedule == plain.schedule
+
+
+def test_generators_train_in_full_precision():
+    assert FULL.half and not FULL.half_of(SPGAN) and FULL.half_of(Experiment())
+    assert FULL.training_values(FULL.resolved(SPGAN))["half"] is False
 
 
 def test_stargan_at_full_is_that_of_lines_222_to_226():
@@ -189,6 +194,11 @@ def test_the_published_runs_of_mini_are_what_they_were():
     assert describe(MINI.resolved(SPGAN)) == spgan
 
 
+def test_pairs_of_real_images_are_another_edition():
+    real = described("spgan-ladder", "spgan-real")
+    assert describe(MINI.resolved(real))["method"]["edition"] == 2  # both domains have the pair
+
+
 def test_to_resolve_twice_changes_nothing():
     for preset in (MINI, FULL):
         for experiment in (*all_generators(), Experiment(generator=SPGAN, start=Experiment())):
@@ -249,6 +259,9 @@ def test_documented_networks_train(small_full, experiment):
     record = run(experiment, small_full, archive=archive)
     assert record["steps"] > 0 and all(np.isfinite(value) for value in record["final"].values())
     assert record["experiment"]["method"]["documented"] is True
+    method = load_trained(record, experiment, small_full, archive=archive)
+    scale = small_full.resolved(experiment).image_scale
+    assert method.image == image_size(small_full, scale)  # of crops: images are decoded larger
     images = images_of_generator(experiment, experiment.data, small_full, seed=0, archive=archive)
     real = open_data(experiment.data, small_full, "train")
     assert images.size == small_full.image_size == real.size

@@ -10,10 +10,10 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from ..augmentation.batch import flip, step_generator
+from ..augmentation.batch import step_generator
 from ..data.generated import GeneratedImages
 from ..losses.weights import WeightedSum
-from .base import BLOCK, Context, Generation, GeneratorMethod, as_array
+from .base import BLOCK, Context, Generation, GeneratorMethod, as_array, mirrored_crops
 from reidnb.models.generators import (
     NoiseDiscriminator,
     NoiseGenerator,
@@ -42,6 +42,7 @@ class NoiseNetworks(GeneratorMethod):
         torch.manual_seed(seed)
         self.domain = domain
         self.seed = seed
+        self.image = image
         self.generator = NoiseGenerator(width, image)
         if documented:
             initialise_normal(self.generator)
@@ -63,7 +64,7 @@ class DCGAN(NoiseNetworks):
     def losses(self, batch: dict) -> dict:  # name -> scalar
         "The losses of a phase, on a batch from `ImageBatches`."
         rng = step_generator(self.seed, batch["step"])
-        x = to_signed(flip(batch[self.domain], 0.5, rng))
+        x = to_signed(mirrored_crops(batch[self.domain], self.image, rng))
         z = torch.randn(len(x), NoiseGenerator.noise_dim, generator=rng).to(x)
         generated = self.generator(z)
         if batch["phase"] == "generator":

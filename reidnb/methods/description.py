@@ -72,7 +72,7 @@ class TargetOptions(MethodOptions):
 class GeneratorOptions(MethodOptions):
     """Options of a method that learns to generate images, without labels.
 
-    Batch, schedule and image scale are the preset's where an experiment leaves them at their defaults, which suit no generator."""
+    Where an experiment leaves batch, schedule or image scale at their defaults, which suit no generator, a kind takes the preset's."""
 
     steps_setting: ClassVar[str] = "gan_steps"
     rate_setting: ClassVar[str] = "gan_rate"

@@ -228,7 +228,7 @@ def training_plan(
         schedule=experiment.schedule,
         optimiser=preset.optimiser_of(experiment),
         device=context.device,
-        half=preset.half and context.device == "cuda",
+        half=preset.half_of(experiment) and context.device == "cuda",
         every=preset.checkpoint_every,
     )
 

@@ -183,6 +183,10 @@ class Preset(_DrawnScale, _NetworkScale, _GeneratorScale, _TrainingScale, _Machi
             changes["members"] = tuple(self.resolved(member) for member in experiment.members)
         return experiment.model_copy(update=changes)
 
+    def half_of(self, experiment: Any) -> bool:
+        "Whether bfloat16 is used on a GPU. It has fewer digits than the pixels that generators make, so these train without."
+        return self.half and not experiment.method.generates
+
     def generator_blocks(
         self,
         experiment: Any,  # of a generator; its method says which setting counts
@@ -204,7 +208,7 @@ class Preset(_DrawnScale, _NetworkScale, _GeneratorScale, _TrainingScale, _Machi
             steps=self.steps_of(experiment),
             batch_divisor=self.batch_divisor,
             learning_rate=self.rate_of(experiment),
-            half=self.half,
+            half=self.half_of(experiment),
             network=network,
             **self.further_settings(experiment),
         )
