@@ -61,7 +61,7 @@ def test_t3_knows_its_dilation():
     tests = {cell.run: set() for cell in table.cells}
     for cell in table.cells:
         tests[cell.run].add((cell.protocol.split("-")[0], table.protocols[cell.protocol].stretch))
-    assert tests["ft-all"] == {("crop", False), ("pad", False), ("known", "proportions")}
+    assert tests["ft-all"] == {("crop", False), ("pad", False), ("affine", "proportions")}
 
 
 def test_a_stretch_has_another_edition_and_larger_images():

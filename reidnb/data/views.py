@@ -47,7 +47,7 @@ class Cut(Configuration):
 
 _HEAD_PROBABILITY = {"legs": 0.0, "head": 1.0, "both": 0.5, "mostly legs": 0.2}
 
-
+# %% ../../nbs/data/08_views.ipynb #00444be4
 class View(Configuration):
     "From a file to the frame that a network sees."
 

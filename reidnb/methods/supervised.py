@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['ORDER', 'Inputs', 'Stretched', 'RatioEstimate', 'estimate_ratio', 'TermSetup', 'identity_term', 'metric_term',
            'autoencoder_term', 'TermNetwork', 'InputNetwork', 'LossNetwork', 'TestedNetwork', 'MeasuredNetwork',
-           'StartedNetwork', 'Supervised', 'colour_matched']
+           'PartlyFrozenNetwork', 'StartedNetwork', 'Supervised', 'colour_matched']
 
 # %% ../../nbs/methods/00_supervised.ipynb #3e61962a
 from dataclasses import dataclass, field
@@ -224,7 +224,7 @@ class InputNetwork(TermNetwork):
         partial_batch = augment_partial(images, self.augmentation, generator, pool=self.pool)
         options = {"visible": partial_batch.visible}
         if self.net.sampling is not None:
-            options["dilation"] = self._known_dilation(partial_batch)
+            options["dilation"] = self._true_dilation(partial_batch)
         if self.objective.ratio is None or self.net.ratio is None:
             return Inputs(partial_batch.images, options)
         stretched = Stretched(partial_batch.images, partial_batch.whole, partial_batch.stretch_factor)
@@ -232,7 +232,7 @@ class InputNetwork(TermNetwork):
         options["dilation"] = estimate.dilation
         return Inputs(estimate.images, options, {"ratio": estimate.loss})
 
-    def _known_dilation(self, batch):
+    def _true_dilation(self, batch):
         "The dilation that undoes a change of size, a stretch, or both; None without either."
         stretch = batch.stretch_factor if self.augmentation.stretch else None
         if batch.size_factors is None:
@@ -358,11 +358,34 @@ class MeasuredNetwork(TestedNetwork):
         "The estimated stretch of each image (`ConfigurationError` without a ratio network)."
         return self.net.ratios(images, iterations)
 
-# %% ../../nbs/methods/00_supervised.ipynb #bb983eff
-class StartedNetwork(MeasuredNetwork):
-    "What a training takes over from another run, and what it leaves."
+# %% ../../nbs/methods/00_supervised.ipynb #bb983efe
+class PartlyFrozenNetwork(MeasuredNetwork):
+    "A network of which only part may learn."
 
     tuned: str = "all"  # layers that learn
+
+    def learning_modules(self) -> list[nn.Module]:
+        "The modules that learn while all else stays as the other run left it; none where everything learns."
+        ratio = self.objective.ratio
+        if self.net.ratio is not None and ratio and ratio.frozen_trunk:
+            return [self.net.ratio]
+        if self.tuned == "affine":
+            return [module for module in self.net.backbone.modules() if isinstance(module, AffineConv2d)]
+        return []
+
+    def train(self, mode: bool = True):
+        "What does not learn keeps its batch-norm statistics."
+        super().train(mode)
+        learning = self.learning_modules()
+        if mode and learning:
+            self.eval()
+            for module in learning:
+                module.train()
+        return self
+
+# %% ../../nbs/methods/00_supervised.ipynb #bb983eff
+class StartedNetwork(PartlyFrozenNetwork):
+    "What a training takes over from another run, and what it leaves."
 
     def start_from(self, trained: dict):
         "Take over the network of another run (`ConfigurationError` where it does not fit)."
@@ -383,23 +406,9 @@ class StartedNetwork(MeasuredNetwork):
             )
         classifier.load_state_dict({"weight": weight})
 
-    def learning_modules(self) -> list[nn.Module]:
-        "The modules that learn while all else stays as the other run left it; none where everything learns."
-        ratio = self.objective.ratio
-        if self.net.ratio is not None and ratio and ratio.frozen_trunk:
-            return [self.net.ratio]
-        if self.tuned == "affine":
-            return [module for module in self.net.backbone.modules() if isinstance(module, AffineConv2d)]
-        return []
-
     def train(self, mode: bool = True):
-        "What does not learn, and a teacher, keep their batch-norm statistics."
+        "A teacher keeps its batch-norm statistics."
         super().train(mode)
-        learning = self.learning_modules()
-        if mode and learning:
-            self.eval()
-            for module in learning:
-                module.train()
         if "distillation" in self.terms:
             self.terms["distillation"].eval()
         return self

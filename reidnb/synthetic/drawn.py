@@ -282,7 +282,7 @@ def _visible_box(
     left = min(left, frame.right - 16)
     return Box(left, frame.upper, max(right, left + 16), max(lower, 32))
 
-
+# %% ../../nbs/synthetic/02_drawn.ipynb #8cc958cb
 def _crop(shot: Shot, photo) -> tuple:  # image, mask
     "Cut and resize one photograph as its data set wants it."
     image, mask = photo.image, Image.fromarray(photo.mask)
