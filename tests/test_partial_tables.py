@@ -71,3 +71,19 @@ def test_a_stretch_has_another_edition_and_larger_images():
     assert training_scale(plain) == (1, 1) and training_scale(stretched) == (2, 1)
     in_both = Experiment(augmentation=dict(stretch=1, stretch_x=True, stretch_share=(0.25, 1), vary=(1, 1.5)))
     assert training_scale(in_both) == (6, 6)
+
+
+def test_a_method_that_stretches_nothing_refuses_a_stretch():
+    "Its images would be decoded twice as high."
+    with pytest.raises(ValueError, match="mgn stretches no images"):
+        Experiment(method=dict(kind="mgn"), augmentation=dict(stretch=0.5))
+
+
+@pytest.mark.parametrize(
+    "changed",
+    (dict(model=dict(kernels="affine")), dict(start=Experiment()), dict(start=Experiment(), model=dict(ratio={}))),
+)
+def test_affine_layers_alone_need_a_start_and_kernels(changed):
+    losses = dict(objective=dict(ratio={})) if "ratio" in changed.get("model", ()) else {}
+    with pytest.raises(ValueError, match="tuned = affine: expected a start"):
+        Experiment(method=dict(kind="supervised", tuned="affine"), **changed, **losses)

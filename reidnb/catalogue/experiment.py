@@ -52,6 +52,10 @@ class Experiment(Configuration):
             dataset(name)
         if self.generator is not None and not self.generator.method.generates:
             raise ValueError(f"generator: a run of kind {self.generator.method.kind} generates no images")
+        if self.augmentation.stretch and not self.method.stretches:
+            raise ValueError(
+                f"augmentation.stretch: {self.method.kind} stretches no images; expected supervised or vpm"
+            )
         self.objective.check(self)
         self.method.check(self)
         return self

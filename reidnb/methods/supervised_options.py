@@ -13,6 +13,7 @@ class SupervisedOptions(MethodOptions):
     "Identity and metric learning on labelled images."
 
     implementation: ClassVar[str] = "reidnb.methods.supervised:Supervised"
+    stretches: ClassVar[bool] = True
 
     kind: Literal["supervised"] = "supervised"
     match_colours: str | None = None  # a data set whose colours the training images get: mean and standard deviation

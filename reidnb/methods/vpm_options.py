@@ -16,6 +16,7 @@ class VPMOptions(MethodOptions):
 
     implementation: ClassVar[str] = "reidnb.methods.vpm:VPM"
     steps_setting: ClassVar[str] = "vpm_steps"
+    stretches: ClassVar[bool] = True
 
     kind: Literal["vpm"] = "vpm"
     parts: int = Field(6, ge=1, le=12)  # p regions along the height
