@@ -38,6 +38,18 @@ class Augmentation(Configuration):
     patch: float = Field(0, ge=0, le=1)  # probability of a patch of another image (002, line 57)
     paste: float = Field(0, ge=0, le=1)  # probability of RandomShift: cut, shrunk, pasted on grey (002, line 76)
 
+    @property
+    def edition(self) -> int:
+        "2 for stretches: parts are resized once, from images decoded large enough, as a test resizes them."
+        return 2 if self.stretch else 1
+
+    def decoded_scale(self) -> tuple:  # of height and width, against the network's input
+        "How large training images are decoded: the smallest part and the largest size still have a pixel for each of the input."
+        largest = self.vary[1] if self.vary else 1.0
+        height = self.stretch_share[0] if self.stretch else 1.0
+        width = height if self.stretch_x else 1.0
+        return largest / height, largest / width
+
     def mean_over_stretches(
         self,
         function: Callable[[float], float],  # of a stretch factor

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['uniform', 'choose', 'replace_chosen', 'random_sides', 'Span', 'random_span', 'Box', 'random_box', 'resample',
-           'pixels_at', 'middles']
+           'pixels_at', 'middles', 'Part', 'resize_part']
 
 # %% ../../nbs/augmentation/05_sampling.ipynb #d81281ef
 import math
@@ -152,3 +152,42 @@ def middles(
     "Middles of pixels, from 0 to 1 along an axis."
     pixels = torch.arange(count, device=device)
     return (pixels + 0.5) / count
+
+# %% ../../nbs/augmentation/05_sampling.ipynb #5e7a11c3
+class Part(NamedTuple):
+    "A part of one axis, other for each image, in pixels of the source."
+
+    start: torch.Tensor  # (B,) first edge
+    length: torch.Tensor  # (B,)
+
+    def weights(
+        self,
+        pixels: int,  # of the source
+        size: int,  # of the result
+    ) -> torch.Tensor:  # (B, size, pixels), each row with a sum of 1
+        "Weights of the source's pixels in each pixel of the result: bilinear, with antialiasing."
+        start, length = self.start[:, None], self.length[:, None]
+        centres = start + middles(size, start.device) * length
+        source = middles(pixels, start.device) * pixels
+        radius = (length / size).clamp_min(1)[:, :, None]
+        distance = (source - centres[:, :, None]).abs()
+        triangle = (1 - distance / radius).clamp_min(0)
+        inside = (source > start) & (source < start + length)
+        weights = triangle * inside[:, None]
+        return weights / weights.sum(2, keepdim=True)
+
+
+def resize_part(
+    images: torch.Tensor,  # (B, C, H, W) float, from 0 to 255
+    rows: Part,
+    columns: Part,
+    *,
+    size: tuple,  # (height, width) of the result
+) -> torch.Tensor:  # (B, C, height, width), whole numbers as after decoding
+    "A part of each image, resized as PIL resizes a cut image."
+    height, width = images.shape[2:]
+    of_rows = rows.weights(height, size[0])
+    of_columns = columns.weights(width, size[1])
+    with torch.autocast(images.device.type, enabled=False):
+        narrow = torch.einsum("bchw,bvw->bchv", images, of_columns).round()
+        return torch.einsum("buh,bchv->bcuv", of_rows, narrow).round()

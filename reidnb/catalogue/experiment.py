@@ -54,6 +54,10 @@ class Experiment(Configuration):
             raise ValueError(f"generator: a run of kind {self.generator.method.kind} generates no images")
         if self.batch.images < 4 and not self.method.generates:
             raise ValueError(f"batch.images = {self.batch.images}: expected 4 or more, of two identities or more")
+        if self.augmentation.stretch and not self.method.stretches:
+            raise ValueError(
+                f"augmentation.stretch: {self.method.kind} stretches no images; expected supervised or vpm"
+            )
         self.objective.check(self)
         self.method.check(self)
         self.method.refuse_ignored(self)

@@ -117,7 +117,7 @@ def _write_store(store, progress):
     def write_images(unfinished):
         with open(unfinished, "wb") as file:
             start_array(file, store.shape)
-            for image, box in _decoded(jobs, store.size, store.view):
+            for image, box in _decoded(jobs, store.input_size, store.view):
                 file.write(image.tobytes())
                 boxes.append(box)
                 if progress:
@@ -134,7 +134,7 @@ class ImageStore(MappedImages):
     def __init__(
         self,
         samples: pd.DataFrame,  # one row an image
-        size: tuple,  # (height, width) in pixels
+        size: tuple,  # (height, width) of the network's input in pixels
         folder: str | os.PathLike,  # cache folder
         *,
         fingerprint: str,  # of the data; with the size it names the file
@@ -142,10 +142,11 @@ class ImageStore(MappedImages):
         view: View = STRETCHED,  # how images are cut and fitted
     ):
         self.samples = samples.reset_index(drop=True)
-        self.size = tuple(size)
+        self.input_size = tuple(size)
+        self.size = view.frame(self.input_size)
         self.view = view
         self.shape = (len(samples), *self.size, 3)
-        name = _store_name(samples, self.size, view)
+        name = _store_name(samples, self.input_size, view)
         self.path = Path(folder, f"{fingerprint}-{name}.npy")
         self.boxes_path = self.path.with_suffix(".boxes.npy")
         if not self.path.exists():

@@ -47,13 +47,29 @@ class Cut(Configuration):
 
 _HEAD_PROBABILITY = {"legs": 0.0, "head": 1.0, "both": 0.5, "mostly legs": 0.2}
 
-
+# %% ../../nbs/data/08_views.ipynb #00444be4
 class View(Configuration):
     "From a file to the frame that a network sees."
 
     cut: Cut | None = None
     widen: float = Field(1.0, gt=0, le=4)  # factor of the width
     fit: Literal["resize", "keep", "pad"] = "resize"
+    # where fit = "keep" crops an image that is higher than the frame; nothing: the frame is as high, at most twice
+    crop: Literal["bottom", "ends", "nothing"] = "bottom"
+
+    @model_validator(mode="after")
+    def _crops_what_it_keeps(self):
+        if self.crop != "bottom" and self.fit != "keep":
+            raise ValueError(f'view: crop = "{self.crop}" with fit = "{self.fit}"; expected fit = "keep"')
+        return self
+
+    def frame(
+        self,
+        size: tuple,  # (height, width) of the network's input
+    ) -> tuple:  # (height, width)
+        "How large frames are: as the input, or twice as high where nothing is cropped."
+        height, width = size
+        return (2 * height if self.crop == "nothing" else height, width)
 
 
 STRETCHED = View()  # the whole image, stretched to the frame: what most of re-identification does
@@ -62,7 +78,7 @@ GREY = (0.485, 0.456, 0.406)  # ImageNet's mean colour, which a network sees as 
 # %% ../../nbs/data/08_views.ipynb #e99b3370
 def fit_image(
     image: Image.Image,  # RGB
-    size: tuple,  # (height, width) of the frame
+    size: tuple,  # (height, width) of the network's input
     view: View,
     *,
     name: str = "",  # of the file, for the cut
@@ -77,7 +93,10 @@ def fit_image(
     ratio = image.height / (image.width * view.widen)  # of the person, once widened
     if view.fit == "keep" or ratio <= height / width:  # the width decides, the height follows
         image_height = max(1, round(width * ratio))
-        pixels = _resized(image, image_height, width)[:height]
+        resized = _resized(image, image_height, width)
+        height = view.frame(size)[0]
+        first_row = max(image_height - height, 0) // 2 if view.crop == "ends" else 0
+        pixels = resized[first_row : first_row + height]
     else:
         image_width = max(1, round(height / ratio))
         pixels = _resized(image, height, image_width)

@@ -35,7 +35,9 @@ class Protocol(Configuration):
     norms: Literal["run", "data"] = "run"  # statistics of batch norms: the trained ones, or those of the gallery
     iterations: int | None = Field(None, ge=1, le=9)  # of a ratio network; None: as many as in training
     groups: bool = False  # single-shot galleries, one after the other (000, line 107)
-    stretch: bool = False  # affine networks receive the true stretch of each image (000, line 292)
+    # affine networks receive the stretch of each image: true, that of its cut (000, line 292); "proportions", of its
+    # own height and width to those of the input (000, line 64)
+    stretch: bool | Literal["proportions"] = False
     dimensions: Dimensions | None = None  # only part of the features' dimensions (000, line 478)
     best: bool = False  # the best of a run's snapshots, chosen on this very test (000, line 397)
     forgetting: bool = False  # also the change of mAP since the run that a second step started from (001, line 141)
@@ -48,3 +50,9 @@ class Protocol(Configuration):
         if dataset(name).members:
             raise ValueError(f"{name} joins several data sets; expected one of them")
         return name
+
+    @property
+    def edition(self) -> int:
+        "2 for stretches above 3, which were limited to 3 before."
+        cut = self.view.cut
+        return 2 if self.stretch and cut and cut.high > 2 / 3 else 1

@@ -18,6 +18,7 @@ class MethodOptions(Choice):
     rate_setting: ClassVar[str] = "learning_rate"  # and for the base learning rate
     generates: ClassVar[bool] = False  # learns to generate images; its networks have the preset's generator size
     learns: ClassVar[bool] = True  # an ensemble of trained members does not
+    stretches: ClassVar[bool] = False  # cuts and stretches training images, which are decoded larger for it
     # model, objective and augmentation → their options that the method obeys; others are refused. All where a part is missing
     obeys: ClassVar[dict[str, tuple[str, ...]]] = {}
 

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['ORDER', 'Inputs', 'Stretched', 'RatioEstimate', 'estimate_ratio', 'TermSetup', 'identity_term', 'metric_term',
            'autoencoder_term', 'TermNetwork', 'InputNetwork', 'LossNetwork', 'TestedNetwork', 'MeasuredNetwork',
-           'StartedNetwork', 'Supervised', 'colour_matched']
+           'PartlyFrozenNetwork', 'StartedNetwork', 'Supervised', 'colour_matched']
 
 # %% ../../nbs/methods/00_supervised.ipynb #3e61962a
 from dataclasses import dataclass, field
@@ -16,7 +16,7 @@ import torch
 from torch import nn
 
 from ..augmentation.background import change_background
-from ..augmentation.batch import augment, step_generator
+from ..augmentation.batch import step_generator
 from ..augmentation.configuration import Augmentation
 from ..augmentation.contest import PatchPool
 from ..augmentation.partial import augment_partial
@@ -37,6 +37,7 @@ from ..losses.triplet_options import Triplet
 from ..losses.weights import WeightedSum
 from .base import Context, EmbeddingMethod, identity_branch, in_blocks
 from .teacher import CLASSIFIER, TEACHER, DistillationTerm, distillation_weights, is_inference
+from ..models.affine import AffineConv2d
 from ..models.attributes import AttributeBranch
 from ..models.configuration import Bottleneck, Embedding, Size, Stripes
 from ..models.embedding import EmbeddingNet, pool_stripes
@@ -57,7 +58,7 @@ class Stretched:
     "Images with a known stretch."
 
     images: torch.Tensor  # (B, 3, H, W)
-    whole: torch.Tensor  # (B, 3, H, W) the same images before they were cropped and stretched
+    whole: torch.Tensor  # (B, 3, H, W) the same images, neither cropped nor stretched
     factor: torch.Tensor  # (B,) stretch in y divided by stretch in x
 
 
@@ -83,7 +84,7 @@ def estimate_ratio(
     total = _ratio_loss(loss, estimates, of_whole, factor=factor)
     one = torch.ones_like(factor)
     if loss.cycle:  # with kernels dilated by the true factor, the estimate should be that of the whole image
-        corrected = net(stretched.images, dilation_from_ratio(factor))
+        corrected = net(stretched.images, factor)
         expected = of_whole[0] if of_whole else one
         total = total + loss.cycle * change_loss(corrected, one, expected, logarithm=loss.logarithm)
     whole = loss.trunk == "whole"  # the main network (trunk) gets the images before the stretch
@@ -220,18 +221,26 @@ class InputNetwork(TermNetwork):
 
     def _inputs(self, images, generator):
         "The augmented images, and the mask and dilation that the network gets with them."
-        whole = augment(images, self.augmentation, generator, pool=self.pool)
-        partial_batch = augment_partial(whole, self.augmentation, generator)
+        partial_batch = augment_partial(images, self.augmentation, generator, pool=self.pool)
         options = {"visible": partial_batch.visible}
-        if partial_batch.size_factors and self.net.sampling is not None:
-            dilation = torch.tensor(partial_batch.size_factors, device=whole.device)
-            options["dilation"] = dilation.expand(len(whole), 2)
+        if self.net.sampling is not None:
+            options["dilation"] = self._true_dilation(partial_batch)
         if self.objective.ratio is None or self.net.ratio is None:
             return Inputs(partial_batch.images, options)
-        stretched = Stretched(partial_batch.images, whole, partial_batch.stretch_factor)
+        stretched = Stretched(partial_batch.images, partial_batch.whole, partial_batch.stretch_factor)
         estimate = estimate_ratio(self.net.ratio, self.objective.ratio, stretched)
         options["dilation"] = estimate.dilation
         return Inputs(estimate.images, options, {"ratio": estimate.loss})
+
+    def _true_dilation(self, batch):
+        "The dilation that undoes a change of size, a stretch, or both; None without either."
+        stretch = batch.stretch_factor if self.augmentation.stretch else None
+        if batch.size_factors is None:
+            return stretch
+        dilation = torch.tensor(batch.size_factors, device=batch.images.device).expand(len(batch.images), 2)
+        if stretch is None:
+            return dilation
+        return dilation * torch.stack([stretch, torch.ones_like(stretch)], 1)
 
 # %% ../../nbs/methods/00_supervised.ipynb #dc3946c2
 class LossNetwork(InputNetwork):
@@ -361,8 +370,33 @@ class MeasuredNetwork(TestedNetwork):
         "The estimated stretch of each image (`ConfigurationError` without a ratio network)."
         return self.net.ratios(images, iterations)
 
+# %% ../../nbs/methods/00_supervised.ipynb #bb983efe
+class PartlyFrozenNetwork(MeasuredNetwork):
+    "A network of which only part may learn."
+
+    tuned: str = "all"  # layers that learn
+
+    def learning_modules(self) -> list[nn.Module]:
+        "The modules that learn while all else stays as the other run left it; none where everything learns."
+        ratio = self.objective.ratio
+        if self.net.ratio is not None and ratio and ratio.frozen_trunk:
+            return [self.net.ratio]
+        if self.tuned == "affine":
+            return [module for module in self.net.backbone.modules() if isinstance(module, AffineConv2d)]
+        return []
+
+    def train(self, mode: bool = True):
+        "What does not learn keeps its batch-norm statistics."
+        super().train(mode)
+        learning = self.learning_modules()
+        if mode and learning:
+            self.eval()
+            for module in learning:
+                module.train()
+        return self
+
 # %% ../../nbs/methods/00_supervised.ipynb #bb983eff
-class StartedNetwork(MeasuredNetwork):
+class StartedNetwork(PartlyFrozenNetwork):
     "What a training takes over from another run, and what it leaves."
 
     def start_from(self, trained: dict):
@@ -370,32 +404,23 @@ class StartedNetwork(MeasuredNetwork):
         super().start_from(trained)
         if self.objective.distillation:
             self.terms["distillation"] = DistillationTerm(self.net, trained, self.objective.distillation)
-        if self.trunk_is_frozen and "identity" in self.terms:
+        if self.learning_modules() and "identity" in self.terms:
             self._take_classifier(trained)
 
     def _take_classifier(self, trained):
-        "The other run's classifier, for a ratio network that learns through it."
+        "The other run's classifier, for modules that learn through it."
         classifier = cast(IdentityTerm, self.terms["identity"]).classifier
         weight = trained.get(CLASSIFIER)
         if weight is None or weight.shape != classifier.weight.shape:
             raise ConfigurationError(
-                "start: only the ratio network learns, but the other run has no classifier for these identities; "
+                "start: only part of the network learns, but the other run has no classifier for these identities; "
                 "expected a run on the same data with an identity loss"
             )
         classifier.load_state_dict({"weight": weight})
 
-    @property
-    def trunk_is_frozen(self) -> bool:
-        "Whether only the ratio network learns."
-        ratio = self.objective.ratio
-        return bool(self.net.ratio is not None and ratio and ratio.frozen_trunk)
-
     def train(self, mode: bool = True):
-        "A frozen trunk and a teacher keep their batch-norm statistics."
+        "A teacher keeps its batch-norm statistics."
         super().train(mode)
-        if mode and self.trunk_is_frozen:
-            self.eval()
-            cast(RatioNet, self.net.ratio).train()
         if "distillation" in self.terms:
             self.terms["distillation"].eval()
         return self
@@ -415,15 +440,24 @@ class StartedNetwork(MeasuredNetwork):
 class Supervised(StartedNetwork):
     "Identity and metric learning on one embedding."
 
-    def __init__(self, *description, **options):  # the parameters of `TermNetwork`
+    def __init__(
+        self,
+        *description,  # the parameters of `TermNetwork`
+        tuned: str = "all",  # layers that learn
+        **options,
+    ):
         super().__init__(*description, **options)
-        if self.trunk_is_frozen:
+        self.tuned = tuned
+        learning = self.learning_modules()
+        if learning:
             self.requires_grad_(False)
-            cast(RatioNet, self.net.ratio).requires_grad_(True)
+        for module in learning:
+            module.requires_grad_(True)
 
     @classmethod
     def further_options(cls, context: Context, attributes: dict | None) -> dict:
-        return {"image": context.image, "attributes": attributes}
+        tuned = getattr(context.options, "tuned", "all")
+        return {"image": context.image, "attributes": attributes, "tuned": tuned}
 
     @classmethod
     def batches(cls, context: Context) -> Any:

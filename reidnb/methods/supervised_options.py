@@ -13,9 +13,13 @@ class SupervisedOptions(MethodOptions):
     "Identity and metric learning on labelled images."
 
     implementation: ClassVar[str] = "reidnb.methods.supervised:Supervised"
+    stretches: ClassVar[bool] = True
 
     kind: Literal["supervised"] = "supervised"
     match_colours: str | None = None  # a data set whose colours the training images get: mean and standard deviation
+    # layers that learn; affine: the dilated convolutions alone, all else stays as the run that this one starts from
+    # left it (000, line 74)
+    tuned: Literal["all", "affine"] = "all"
 
     def domains(self) -> tuple[str, ...]:
         return (self.match_colours,) if self.match_colours else ()
@@ -25,6 +29,9 @@ class SupervisedOptions(MethodOptions):
         objective = experiment.objective
         any_loss = objective.identity or objective.metric or objective.ratio
         require(any_loss, "objective: expected an identity loss, a metric loss or a ratio loss")
+        if self.tuned == "affine":
+            fits = experiment.start and experiment.model.kernels == "affine" and not experiment.model.ratio
+            require(fits, 'tuned = affine: expected a start, model.kernels = "affine" and no ratio network')
         if experiment.generator:
             check_translation(experiment)
         translated = experiment.generator or self.match_colours

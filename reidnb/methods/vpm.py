@@ -11,7 +11,7 @@ from typing import NamedTuple, cast
 import torch
 from torch import nn
 
-from ..augmentation.batch import augment, step_generator
+from ..augmentation.batch import step_generator
 from ..augmentation.configuration import Augmentation
 from ..augmentation.partial import augment_partial
 from ..losses.identity import Classifier
@@ -26,7 +26,6 @@ from .vpm_options import VPMOptions
 from ..models.configuration import Embedding, PartsHead, Size
 from ..models.embedding import EmbeddingNet
 from ..models.parts import RegionFeatures, RegionLocator
-from ..models.ratio import dilation_from_ratio
 
 # %% ../../nbs/methods/01_vpm.ipynb #3d87ff85
 def drop_regions(
@@ -104,15 +103,16 @@ class CroppedNetwork(RegionNetwork):
 
     def _inputs(self, images, generator):
         "Cropped images, with the dilation that follows the known or the estimated stretch."
-        whole = augment(images, self.augmentation, generator)
-        cropped = augment_partial(whole, self.augmentation, generator)
+        cropped = augment_partial(images, self.augmentation, generator)
         ratio = self.objective.ratio
         if ratio is None or self.net.ratio is None:
-            dilation = dilation_from_ratio(cropped.stretch_factor) if self.net.sampling is not None else None
+            dilation = cropped.stretch_factor if self.net.sampling is not None else None
             return CroppedInputs(cropped.images, dilation, cropped.window, {})
-        estimate = estimate_ratio(self.net.ratio, ratio, Stretched(cropped.images, whole, cropped.stretch_factor))
+        estimate = estimate_ratio(
+            self.net.ratio, ratio, Stretched(cropped.images, cropped.whole, cropped.stretch_factor)
+        )
         window = cropped.window
-        if estimate.images is whole:
+        if estimate.images is cropped.whole:
             window = window.new_tensor([0.0, 1.0]).expand_as(window)
         return CroppedInputs(estimate.images, estimate.dilation, window, {"ratio": estimate.loss})
 

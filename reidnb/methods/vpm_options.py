@@ -19,6 +19,7 @@ class VPMOptions(MethodOptions):
 
     implementation: ClassVar[str] = "reidnb.methods.vpm:VPM"
     steps_setting: ClassVar[str] = "vpm_steps"
+    stretches: ClassVar[bool] = True
     obeys: ClassVar[dict[str, tuple[str, ...]]] = {
         "model": (
             *("backbone", "se", "ibn", "non_local", "last_stride", "stem_pool", "downsampling", "frozen_norms"),

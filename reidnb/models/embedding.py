@@ -120,12 +120,12 @@ class DilatedNet(FeatureMapNet):
         iterations: int | None = None,  # of the ratio network; default as in training
         stretch: torch.Tensor | None = None,  # (B,) by how much images were stretched; used without a ratio network
     ) -> torch.Tensor | None:  # (B,) dilation in y; None: plain convolution
-        "The dilation of each image where none is given: from the predicted ratio, or from a known stretch."
+        "The dilation of each image where none is given: the predicted ratio within limits, or a known stretch as it is."
         if self.ratio is not None:
             return dilation_from_ratio(self.ratios(images, iterations))
         if self.sampling is None or stretch is None:
             return None
-        return dilation_from_ratio(stretch)
+        return stretch
 
 # %% ../../nbs/models/03_embedding.ipynb #2f90d6ae
 class PooledNet(DilatedNet):

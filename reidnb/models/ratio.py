@@ -18,13 +18,13 @@ from .blocks import make_residual_network
 from .configuration import Embedding, RatioHead, Size
 
 # %% ../../nbs/models/07_ratio.ipynb #4b1e97a2
-LIMITS = (0.4, 3.0)  # of ratios that dilate a kernel
+LIMITS = (0.4, 3.0)  # of predicted ratios that dilate a kernel
 
 
 def dilation_from_ratio(
     ratio: torch.Tensor,  # (B,)
 ) -> torch.Tensor:  # (B,) dilation in y
-    "A ratio within limits, as the dilation of kernels."
+    "A predicted ratio within limits, as the dilation of kernels."
     return ratio.clamp(*LIMITS)
 
 # %% ../../nbs/models/07_ratio.ipynb #dba08533

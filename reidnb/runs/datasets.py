@@ -106,12 +106,18 @@ def open_data(
     return ImageStore(part_samples, size, image_folder(preset), fingerprint=content, progress=progress, view=view)
 
 
-def training_scale(experiment: Experiment) -> tuple:  # of height and width
-    "How large training images are decoded: at the largest size that the training uses."
+def input_scale(experiment: Experiment) -> tuple:  # of height and width
+    "How large the images are that a network gets in training, at most."
     varied = experiment.augmentation.vary
     largest = varied[1] if varied else 1.0
     factor = largest * experiment.method.decoding_scale()
     return tuple(side * factor for side in experiment.image_scale)
+
+
+def training_scale(experiment: Experiment) -> tuple:  # of height and width
+    "How large training images are decoded: parts that are stretched to the input have its pixels."
+    factors = experiment.augmentation.decoded_scale()
+    return tuple(side * factor for side, factor in zip(experiment.image_scale, factors))
 
 
 def testing_scale(experiment: Experiment, protocol: Protocol) -> tuple:  # of height and width

@@ -30,7 +30,7 @@ from ..evaluation.intervals import bootstrap_interval
 from ..evaluation.protocols import evaluate
 from ..evaluation.ranking import Scores
 from ..methods.base import Context, Generation, GeneratorSize, Prepared
-from ..synthetic.drawn import EDITION
+from ..synthetic.drawn import drawing_of
 from ..training.checkpoints import CheckpointError, load_tensors, prefixed, save_tensors
 from ..training.fit import Method, Plan, Training, fit
 from .datasets import (
@@ -41,6 +41,7 @@ from .datasets import (
     identity_attributes,
     image_folder,
     image_size,
+    input_scale,
     open_data,
     run_id,
     scaled_experiment,
@@ -92,7 +93,7 @@ def context_of(
     scale = training_scale(experiment)
     sizes: dict[str, Any] = dict(
         size=preset.network_size(experiment.model.backbone),
-        image=image_size(preset, scale),
+        image=image_size(preset, input_scale(experiment)),
         batch_images=batch_images(experiment, preset),
         batch_divisor=preset.batch_divisor,
         generator_size=generator_size(experiment, preset),
@@ -291,7 +292,7 @@ def about_run(experiment: Experiment, preset: Preset, trained: Trained) -> dict:
     training, prepared = trained
     data = about_data(experiment, preset)
     if preset.data == "drawn":
-        data |= dict(drawn=EDITION, content=drawn_content(experiment, preset))
+        data |= dict(drawn=drawn_edition(experiment), content=drawn_content(experiment, preset))
     about: dict = dict(
         experiment=describe(preset.resolved(experiment)), size=preset.training_values(experiment), data=data
     )
@@ -326,6 +327,11 @@ def about_machine(training: Training, preset: Preset) -> dict:
         final=rounded(last, 5),
         finished=finished,
     )
+
+
+def drawn_edition(experiment: Experiment) -> str:
+    "Editions of the drawings that a training uses."
+    return "+".join(sorted({drawing_of(name).edition for name in training_datasets(experiment)}))
 
 
 def drawn_content(experiment: Experiment, preset: Preset) -> str:

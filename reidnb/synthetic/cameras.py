@@ -533,12 +533,13 @@ def photograph(
     seed: int = 0,  # of the drawn domain
     occluder: tuple | None = None,  # (side, range of cover) to force one; default: by chance
     chance: float | None = None,  # of an occluder; default the domain's
+    slim: float = 1.0,  # width of the person and of what stands in front, against the domain's
 ) -> Photograph:
     "Draw one person in front of one camera."
     who = (person.domain, person.number)
     rng = named_rng(seed, *who, camera.domain, camera.number, "shot", *key)
     pose = draw_pose(rng, camera.heading)
-    labels = figure(person, pose, camera.aspect)
+    labels = _squeezed(figure(person, pose, camera.aspect), slim)
     margin = MARGIN * FINE
     inner = (slice(margin, -margin),) * 2
     pixels = paint(labels[inner], person, rng)
@@ -547,10 +548,10 @@ def photograph(
     if occluder or rng.random() < likely:
         side, cover = occluder or ("any", (0.15, 0.45))
         front = draw_occluder(rng, person.domain, side, cover=cover, seed=seed)
-        covered = front.mask[inner]
+        covered = _squeezed(front.mask, slim)[inner]
         visible = visible & ~covered
         solid = solid | covered
-        pixels[covered] = front.colours[inner][covered]
+        pixels[covered] = _squeezed(front.colours, slim)[inner][covered]
     background = _with_shadow(_background(rng, camera), visible)
     picture = _composed(pixels, solid, background)
     image = expose(picture, camera, rng)
@@ -561,6 +562,19 @@ def photograph(
     return Photograph(image, mask, float(visible_ratio), top, bottom)
 
 # %% ../../nbs/synthetic/01_cameras.ipynb #ca92c230
+def _squeezed(layer, slim):
+    "A layer at label size with another width about the middle of the frame; nothing lies beyond its edges."
+    if slim == 1:
+        return layer
+    middle = layer.shape[1] / 2
+    positions = np.arange(layer.shape[1]) + 0.5 - middle
+    source = np.floor(positions / slim + middle).astype(int)
+    inside = (source >= 0) & (source < layer.shape[1])
+    squeezed = layer[:, source.clip(0, layer.shape[1] - 1)]
+    squeezed[:, ~inside] = 0
+    return squeezed
+
+
 def _reduced(picture):
     "From label size to image size."
     small = Image.fromarray(picture).reduce(FINE)
