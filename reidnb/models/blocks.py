@@ -152,6 +152,8 @@ def make_network(
         add_ibn_a(net)
     elif model.ibn == "b":
         add_ibn_b(net)
-    if model.non_local:
+    if model.non_local is True:
         add_non_local(net)
+    elif model.non_local:
+        add_non_local(net, model.non_local)
     return net

@@ -10,7 +10,7 @@ __all__ = ['PUBLISHED_BLOCKS', 'RatioHead', 'PartsHead', 'evenly', 'Selection', 
 from typing import Literal
 
 import numpy as np
-from pydantic import Field, model_validator
+from pydantic import Field, PositiveInt, model_validator
 
 from ..core.configuration import Configuration
 
@@ -128,7 +128,8 @@ class Embedding(Configuration):
     stripes: Stripes | None = None  # features of stripes side by side in the place of one vector (003, line 347)
     frozen_norms: bool = False  # the backbone's norms keep their initial statistics: IDE+ (003, line 499)
     bottleneck: bool | Bottleneck = False  # the identity classifier is linear, norm, linear (000, line 407)
-    non_local: bool = False  # a non-local block after stages 2 and 3 (001, line 18)
+    # non-local blocks in stages 2 and 3, one each or so many; no more than a stage has residual blocks (001, line 18)
+    non_local: bool | tuple[PositiveInt, PositiveInt] = False
 
 
 class Size(Configuration):

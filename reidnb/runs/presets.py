@@ -46,6 +46,7 @@ class _TrainingScale(Configuration):
     gan_steps: int = Field(ge=0, le=1_000_000)  # the same for image generators
     batch_divisor: int = Field(ge=1, le=16)  # of the documents' batch
     learning_rate: float = Field(gt=0, le=1)
+    reduced_rate: float = Field(gt=0, le=1)  # relative; what an experiment's rate = "reduced" is
     gan_rate: float = Field(gt=0, le=1)  # learning rate of image generators
 
 
@@ -119,6 +120,17 @@ class Preset(_DrawnScale, _NetworkScale, _TrainingScale, _Machine):
     ) -> float:
         "The base learning rate."
         return getattr(self, experiment.method.rate_setting)
+
+    def settled(self, experiment: Any) -> Any:  # the experiment
+        "An experiment, and those that it builds on, with the preset's number in the place of a named rate."
+        changes: dict[str, Any] = {}
+        for name in ("start", "pretrain", "generator"):
+            if (other := getattr(experiment, name)) is not None:
+                changes[name] = self.settled(other)
+        changes["members"] = tuple(self.settled(member) for member in experiment.members)
+        if experiment.schedule.rate == "reduced":
+            changes["schedule"] = experiment.schedule.model_copy(update=dict(rate=self.reduced_rate))
+        return experiment.model_copy(update=changes)
 
     def training_values(self, experiment: Any) -> dict:
         "What changes the outcome of a run of this experiment; data has a fingerprint of its own."

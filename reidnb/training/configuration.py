@@ -8,7 +8,7 @@ __all__ = ['Schedule', 'Optimiser']
 # %% ../../nbs/training/00_configuration.ipynb #60dfac03
 from typing import Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, PositiveFloat, model_validator
 
 from ..core.configuration import Configuration
 
@@ -17,7 +17,8 @@ class Schedule(Configuration):
     "The learning rate over a training, in the documents' epochs."
 
     epochs: float = Field(120, gt=0)
-    rate: float = Field(1.0, gt=0)  # relative to the preset's base rate
+    # relative to the preset's base rate; reduced: the preset's `reduced_rate`
+    rate: PositiveFloat | Literal["reduced"] = 1.0
     warmup: float = Field(10, ge=0)  # epochs of linear rise (004, line 26)
     warmup_from: float = Field(0.01, gt=0, le=1)  # fraction of the rate at the start, as in the strong baseline's code
     kind: Literal["step", "cosine", "linear"] = "step"
