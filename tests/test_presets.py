@@ -34,7 +34,7 @@ def test_a_reduced_rate_is_the_presets():
     for slug, name in (("tricks-ladder", "standard"), ("tricks-ladder", "center"), ("vpm-first", "normal")):
         experiment = load_table(slug).experiments[name]
         assert experiment.schedule.rate == "reduced"
-        rates = {preset: load_preset(preset).settled(experiment).schedule.rate for preset in preset_names()}
+        rates = {preset: load_preset(preset).schedule_of(experiment).rate for preset in preset_names()}
         assert rates == {"smoke": 0.3, "mini": 0.3, "mini-real": 0.3, "full": 1.0}
 
 

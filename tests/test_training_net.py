@@ -45,7 +45,7 @@ def measure(experiment, preset, archive, seed: int = 0) -> dict:
     plan = Plan(
         steps=STEPS,
         base_rate=preset.rate_of(experiment),
-        schedule=preset.settled(experiment).schedule,
+        schedule=preset.schedule_of(experiment),
         optimiser=experiment.optimiser,
         keep_history=1,
     )

@@ -12,7 +12,7 @@ from typing import Literal
 import numpy as np
 from pydantic import Field, PositiveInt, model_validator
 
-from ..core.configuration import Configuration
+from ..core.configuration import Configuration, refuse_unused
 
 # %% ../../nbs/models/00_configuration.ipynb #3f0b6a11
 class RatioHead(Configuration):
@@ -90,6 +90,14 @@ class AttributeHeads(Configuration):
     dropout: float = Field(0, ge=0, lt=1)  # of the input of the heads
     attention: bool = False  # the input is an attention-weighted mean of the feature map
 
+    @model_validator(mode="after")
+    def _takes_effect(self):
+        if self.kind != "cosine":
+            refuse_unused(self, ("scale",), 'kind = "cosine"')
+        if self.kind != "mlp":
+            refuse_unused(self, ("layers",), 'kind = "mlp"')
+        return self
+
 
 class Branches(Configuration):
     "Branches on a shared trunk, each with its own division of the image (002, line 119)."
@@ -130,6 +138,14 @@ class Embedding(Configuration):
     bottleneck: bool | Bottleneck = False  # the identity classifier is linear, norm, linear (000, line 407)
     # non-local blocks in stages 2 and 3, one each or so many; no more than a stage has residual blocks (001, line 18)
     non_local: bool | tuple[PositiveInt, PositiveInt] = False
+
+    @model_validator(mode="after")
+    def _fits_together(self):
+        if self.stripes:
+            refuse_unused(self, ("pooling",), "no stripes, which are pooled in their own way")
+        if self.kernels == "affine" or self.ratio:
+            refuse_unused(self, ("padding",), "plain kernels: affine ones read beyond the edge in their own way")
+        return self
 
 
 class Size(Configuration):

@@ -207,7 +207,7 @@ def training_plan(
         steps=steps,
         snapshots=tuple(steps * (k + 1) // snapshots for k in range(snapshots)),
         base_rate=preset.rate_of(experiment),
-        schedule=preset.settled(experiment).schedule,
+        schedule=preset.schedule_of(experiment),
         optimiser=experiment.optimiser,
         device=context.device,
         half=preset.half and context.device == "cuda",
@@ -274,7 +274,7 @@ def about_run(experiment: Experiment, preset: Preset, trained: Trained) -> dict:
     if preset.data == "drawn":
         data |= dict(drawn=EDITION, content=drawn_content(experiment, preset))
     about: dict = dict(
-        experiment=describe(preset.settled(experiment)), size=preset.training_values(experiment), data=data
+        experiment=describe(preset.resolved(experiment)), size=preset.training_values(experiment), data=data
     )
     about |= dict(steps=training.plan.steps, batch=batch_images(experiment, preset), classes=prepared.batches.classes)
     if attributes := list(prepared.batches.attribute_sizes.items()):

@@ -213,7 +213,7 @@ def changed_inputs(
         return []
     latest = max(same, key=lambda record: record["finished"])
     size = preset.training_values(job.experiment)
-    inputs = _through_json(dict(experiment=describe(preset.settled(job.experiment)), size=size))
+    inputs = _through_json(dict(experiment=describe(preset.resolved(job.experiment)), size=size))
     recorded = {key: latest[key] for key in inputs}
     differences = list(_differences(recorded, inputs))
     if latest["data"]["fingerprint"] != training_fingerprint(job.experiment, preset):

@@ -15,6 +15,7 @@ from pydantic import Field, field_validator
 from reidnb.core.configuration import Configuration, ConfigurationError, nearest, validate
 from reidnb.core.project import parse_settings, project_root
 from reidnb.models.configuration import Size
+from reidnb.training.configuration import Schedule
 
 Count = Field(ge=1, le=1_000_000)
 Stages = tuple[int, int, int, int]
@@ -121,15 +122,21 @@ class Preset(_DrawnScale, _NetworkScale, _TrainingScale, _Machine):
         "The base learning rate."
         return getattr(self, experiment.method.rate_setting)
 
-    def settled(self, experiment: Any) -> Any:  # the experiment
-        "An experiment, and those that it builds on, with the preset's number in the place of a named rate."
-        changes: dict[str, Any] = {}
+    def schedule_of(
+        self,
+        experiment: Any,  # whose rate may be named
+    ) -> Schedule:
+        "The schedule that runs, with the preset's number in the place of a named rate."
+        schedule = experiment.schedule
+        return schedule.model_copy(update=dict(rate=self.reduced_rate)) if schedule.rate == "reduced" else schedule
+
+    def resolved(self, experiment: Any) -> Any:
+        "An experiment, and all runs that it builds on, as they run under this preset."
+        changes: dict[str, Any] = dict(schedule=self.schedule_of(experiment))
         for name in ("start", "pretrain", "generator"):
-            if (other := getattr(experiment, name)) is not None:
-                changes[name] = self.settled(other)
-        changes["members"] = tuple(self.settled(member) for member in experiment.members)
-        if experiment.schedule.rate == "reduced":
-            changes["schedule"] = experiment.schedule.model_copy(update=dict(rate=self.reduced_rate))
+            other = getattr(experiment, name)
+            changes[name] = other and self.resolved(other)
+        changes["members"] = tuple(self.resolved(member) for member in experiment.members)
         return experiment.model_copy(update=changes)
 
     def training_values(self, experiment: Any) -> dict:

@@ -45,7 +45,7 @@ def run_identity(
 ) -> str:  # 12 hexadecimal digits
     "The id of a run: its experiment, its preset's training values, its data's fingerprint and its seed."
     values = preset.training_values(experiment)
-    return short_hash("run", preset.settled(experiment), values, fingerprint, seed, *before)
+    return short_hash("run", preset.resolved(experiment), values, fingerprint, seed, *before)
 
 
 def scores_identity(

@@ -10,7 +10,7 @@ from typing import Literal
 
 from pydantic import Field, PositiveFloat, model_validator
 
-from ..core.configuration import Configuration
+from ..core.configuration import Configuration, refuse_unused
 
 
 class Schedule(Configuration):
@@ -35,7 +35,22 @@ class Schedule(Configuration):
             raise ValueError(f"drops {self.drops} are not in rising order")
         return self
 
+    @model_validator(mode="after")
+    def _takes_effect(self):
+        "Each kind falls in its own way: steps at drops, the others behind a flat part."
+        if self.kind == "step":
+            refuse_unused(self, ("flat",), 'kind = "cosine" or "linear"')
+        else:
+            refuse_unused(self, ("drops", "factor"), 'kind = "step"')
+        if not self.drops:
+            refuse_unused(self, ("factor",), "drops")
+        if not self.warmup:
+            refuse_unused(self, ("warmup_from",), "a warmup above 0")
+        if self.flat and not self.warmup <= self.flat < self.epochs:
+            raise ValueError(f"flat = {self.flat:g}: expected epochs between the warmup's end and the training's")
+        return self
 
+# %% ../../nbs/training/00_configuration.ipynb #74fffaa1
 class Optimiser(Configuration):
     "Adam, and what is done to gradients and weights in each step."
 
