@@ -12,45 +12,44 @@ from conftest import ROOT
 KIND = "market-backbones/r50-04"
 
 
-@pytest.fixture
-def call(drawn, tmp_path):
-    "A function that calls the script and gives its exit code and its output."
-    shutil.copytree(drawn, tmp_path / "store" / "smoke" / "drawn")
-    places = ["--store", str(tmp_path / "store"), "--json", str(tmp_path / "gpu.json")]
-
-    def called(*words):
-        command = [sys.executable, "tests/gpu.py", "--device", "cpu", "--size", "smoke", *places, *words]
-        done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT)
-        return done.returncode, done.stdout + done.stderr
-
-    return called
+def call(folder, *words) -> list:
+    "The script's arguments for a call without a card, with a store and figures in a folder."
+    places = ["--store", str(folder / "store"), "--json", str(folder / "gpu.json")]
+    return ["--device", "cpu", "--size", "smoke", "--kinds", KIND, *places, *words]
 
 
 def figures_in(folder) -> dict:
     return json.loads((folder / "gpu.json").read_text())["figures"]
 
 
-def test_a_call_prints_and_keeps_all_figures_and_a_second_one_measures_none_again(call, tmp_path):
-    code, out = call("--kinds", KIND)
-    assert code == 0, out
+def test_a_call_prints_and_keeps_all_figures_and_a_second_one_measures_none_again(drawn, tmp_path):
+    shutil.copytree(drawn, tmp_path / "store" / "smoke" / "drawn")
+    command = [sys.executable, "tests/gpu.py", *call(tmp_path)]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT)
+    assert done.returncode == 0, done.stdout + done.stderr
     figures = figures_in(tmp_path)
-    assert all(name in out and not row["failed"] for name, row in figures.items())
+    assert all(name in done.stdout and not row["failed"] for name, row in figures.items())
     assert figures[f"cpu and cpu, {KIND}"]["value"] == 0  # the same device twice
     for name in ("ResNet-50 baseline, training", f"two steps at smoke, {KIND}", "re-ranking, all cores"):
         assert figures[name]["value"] > 0
     assert figures["imported of notebooks and batches"]["value"] == 0
-    code, out = call("--kinds", KIND, "--seconds", "0")
-    assert code == 0 and figures_in(tmp_path) == figures, out
+    assert gpu.main(call(tmp_path, "--seconds", "0")) == 0 and figures_in(tmp_path) == figures
 
 
-def test_a_call_without_time_says_so(call):
-    code, out = call("--kinds", KIND, "--seconds", "0")
-    assert code == 2 and "the same command goes on" in out
+def test_a_call_without_time_says_so(tmp_path, capsys):
+    assert gpu.main(call(tmp_path, "--seconds", "0")) == 2
+    assert "the same command goes on" in capsys.readouterr().out
 
 
-def test_an_unknown_kind_is_one_line(call):
-    code, out = call("--kinds", "market-backbones/r50")
-    assert code == 1 and "--kinds market-backbones/r50: expected some of" in out and "Traceback" not in out
+def test_an_unknown_kind_is_one_line(tmp_path, capsys):
+    assert gpu.main(call(tmp_path, "--kinds", "market-backbones/r50")) == 1
+    assert "--kinds market-backbones/r50: expected some of" in capsys.readouterr().err
+
+
+def test_a_card_that_is_not_there_is_one_line(capsys, monkeypatch):
+    monkeypatch.setattr(gpu.torch.cuda, "is_available", lambda: False)
+    assert gpu.main([]) == 1
+    assert "expected one, or --device cpu --size smoke" in capsys.readouterr().err
 
 
 def test_a_failure_is_a_row_and_is_tried_again(tmp_path, capsys):
