@@ -2,11 +2,12 @@
 BIN = .venv/bin
 export OMP_NUM_THREADS = 1
 
-.PHONY: help table test lab notebooks clean
+.PHONY: help table test lab notebooks clean gpu
 help:
 	@echo "make table   regenerate a first table on drawn data, about five minutes with the installation"
 	@echo "make lab     open the tour in JupyterLab"
 	@echo "make test    run every check that CI runs"
+	@echo "make gpu     on a machine with a CUDA card: every kind of experiment, speed, memory, in eight minutes"
 
 table: .venv/.table
 	$(BIN)/reidnb table market-backbones --preset mini --local --rows r50-01,r50-03,r50-04,r50-05,r50-07,r50-08,r50-09,r50-16,r50-17
@@ -16,6 +17,9 @@ lab: .venv/.lab
 
 test: .venv/.dev
 	sh tests/run.sh $(BIN)
+
+gpu: .venv/.table
+	$(BIN)/python tests/gpu.py
 
 # after editing notebooks: modules, clean notebooks, formatted code
 notebooks: .venv/.dev

@@ -194,6 +194,23 @@ def test_documented_means_that_do_not_follow_from_their_row():
     assert max(slips, key=lambda row: abs(slips[row])) == ("resnet50", "04")
 
 
+def test_the_plain_and_the_strong_network_of_attributes_differ_in_the_neck():
+    "000, lines 405 and 419: 82.4 and 86.6 are two baselines; the distance is euclidean without the neck (004, line 50)."
+    plain, strong = (load_table(slug) for slug in ("attributes", "attributes-strong"))
+    assert all(not experiment.model.bnneck for experiment in plain.experiments.values())
+    assert all(experiment.model.bnneck for experiment in strong.experiments.values())
+    assert {protocol.distance for protocol in plain.protocols.values()} == {"euclidean"}
+    model = plain.experiments["baseline"].model
+    assert model.model_copy(update=dict(bnneck=True)) == strong.experiments["baseline"].model
+
+
+def test_fast_reids_recipe_is_a_circle_classifier_beside_a_soft_margin():
+    recipe = load_table("fast-reid-tricks").experiments["all"]
+    identity, metric = recipe.objective.identity, recipe.objective.metric
+    assert (identity.kind, identity.scale, identity.margin, metric.kind) == ("circle_softmax", 64, 0.35, "soft_triplet")
+    assert recipe.model.non_local == (2, 3) and recipe.model.pooling == "gem"
+
+
 def test_an_unknown_table_is_refused():
     with pytest.raises(ConfigurationError, match="did you mean 'market-backbones'"):
         load_table("market-backbone")

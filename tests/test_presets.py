@@ -6,6 +6,8 @@ from reidnb.catalogue.experiment import Experiment
 from reidnb.catalogue.experiments import load_table
 from reidnb.core.configuration import ConfigurationError
 from reidnb.core.project import project_root
+from reidnb.runs.datasets import run_id
+from reidnb.runs.execute import context_of, training_plan
 from reidnb.runs.presets import load_preset, preset_names
 from reidnb.runs.records import run_identity
 from reidnb.training.configuration import Optimiser
@@ -55,6 +57,24 @@ def test_pseudo_labels_at_full_are_those_of_the_sources():
         assert preset.ssg_rate / preset.learning_rate == pytest.approx(full.ssg_rate / full.learning_rate, rel=0.02)
 
 
+def test_a_reduced_rate_is_the_presets():
+    "Recipes that collapse in small networks train at 0.3 there, and at the documents' rate at full (004, line 22)."
+    for slug, name in (("tricks-ladder", "standard"), ("tricks-ladder", "center"), ("vpm-first", "normal")):
+        experiment = load_table(slug).experiments[name]
+        assert experiment.schedule.rate == "reduced"
+        rates = {preset: load_preset(preset).schedule_of(experiment).rate for preset in preset_names()}
+        assert rates == {"smoke": 0.3, "mini": 0.3, "mini-real": 0.3, "full": 1.0}
+
+
+def test_a_named_rate_is_the_run_that_its_number_is():
+    "Also where it stands in a run that another one starts from."
+    mini = load_preset("mini")
+    named, number = (Experiment(schedule=dict(rate=rate)) for rate in ("reduced", mini.reduced_rate))
+    assert run_id(named, mini, 0) == run_id(number, mini, 0)
+    assert run_id(Experiment(start=named), mini, 0) == run_id(Experiment(start=number), mini, 0)
+    assert training_plan(context_of(named, mini), mini, 10).schedule == number.schedule
+
+
 @pytest.mark.parametrize(
     ("old", "new", "message"),
     [
@@ -63,6 +83,7 @@ def test_pseudo_labels_at_full_are_those_of_the_sources():
         ("blocks_resnet18 = 1 1 1 1", "blocks_resnet18 = 1 1 1", "four whole numbers"),
         ("data = drawn", "data = painted", "'drawn' or 'real'"),
         ("[mini]", "[mini]\nthis is no setting", "parsing"),
+        ("reduced_rate = 0.3", "reduced_rate = 0", "reduced_rate = '0'"),
     ],
 )
 def test_a_mistake_is_one_line(tmp_path, old, new, message):

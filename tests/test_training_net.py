@@ -46,7 +46,7 @@ def measure(experiment, preset, archive, seed: int = 0) -> dict:
     plan = Plan(
         steps=STEPS,
         base_rate=preset.rate_of(experiment),
-        schedule=experiment.schedule,
+        schedule=preset.schedule_of(experiment),
         optimiser=preset.optimiser_of(experiment),
         keep_history=1,
     )

@@ -9,9 +9,9 @@ __all__ = ['Augmentation']
 from collections.abc import Callable
 from typing import Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
-from ..core.configuration import Configuration
+from ..core.configuration import Configuration, refuse_unused
 
 
 class Augmentation(Configuration):
@@ -37,6 +37,17 @@ class Augmentation(Configuration):
     background_of: Literal["others", "grey"] = "others"  # another image's of the batch, or none
     patch: float = Field(0, ge=0, le=1)  # probability of a patch of another image (002, line 57)
     paste: float = Field(0, ge=0, le=1)  # probability of RandomShift: cut, shrunk, pasted on grey (002, line 76)
+
+    @model_validator(mode="after")
+    def _takes_effect(self):
+        if not self.stretch:
+            refuse_unused(self, ("stretch_ends", "stretch_share", "stretch_x"), "a stretch above 0")
+        if not self.background:
+            refuse_unused(self, ("background_of",), "a background above 0")
+        for name, bounds in (("stretch_share", self.stretch_share), ("vary", self.vary)):
+            if bounds and not 0 < bounds[0] <= bounds[1]:
+                raise ValueError(f"{name} = {list(bounds)}: expected a smallest value above 0, then a largest one")
+        return self
 
     @property
     def edition(self) -> int:

@@ -129,10 +129,10 @@ class PatchPool(torch.nn.Module):
 
     def forward(
         self,
-        images: torch.Tensor,  # (B, 3, H, W) uint8
+        images: torch.Tensor,  # (B, 3, H, W) uint8, or float from 0 to 255
         p: float,  # probability
         generator: torch.Generator,  # on the CPU
-    ) -> torch.Tensor:  # (B, 3, H, W) uint8
+    ) -> torch.Tensor:  # (B, 3, H, W) as given
         "Paste patches, then add these images to the pool."
         full = int(self.seen) >= len(self.images)
         pasted = _paste_patches(images, p, generator, pool=self) if full else images
@@ -146,7 +146,7 @@ class PatchPool(torch.nn.Module):
         self.seen += len(images)
         count = torch.arange(len(newest), device=images.device)
         positions = int(self.seen) - len(newest) + count
-        self.images[positions % capacity] = newest
+        self.images[positions % capacity] = newest.to(self.images.dtype)
 
 # %% ../../nbs/augmentation/02_contest.ipynb #d45aa97a
 def _paste_patches(images, p, generator, *, pool):

@@ -1,6 +1,6 @@
 "A training described in full, apart from its size and seed. Without torch."
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, PositiveFloat, field_validator, model_validator
 
 from ..augmentation.configuration import Augmentation
 from ..core.configuration import Configuration
@@ -20,6 +20,13 @@ class Batch(Configuration):
     instances: int = Field(4, ge=2)  # K
     balanced: bool = False  # singletons dropped, small identities doubled at random (002, line 23)
 
+    @model_validator(mode="after")
+    def _whole_identities(self):
+        if self.images % self.instances or self.images < 2 * self.instances:
+            numbers = f"images = {self.images}, instances = {self.instances}"
+            raise ValueError(f"{numbers}: expected images of two identities or more, with so many instances of each")
+        return self
+
 
 class Experiment(Configuration):
     "One training. Its defaults are the baseline of the notes (001, lines 46 to 51)."
@@ -32,7 +39,10 @@ class Experiment(Configuration):
     members: "tuple[Experiment, ...]" = ()  # the runs of an ensemble; in TOML their names
     snapshots: int = Field(0, ge=0, le=50)  # saved during training, evenly; the last is its end
     repetition: int = Field(0, ge=0, le=99)  # the same description once more, with other random numbers
-    image_scale: tuple[float, float] = (1.0, 1.0)  # height and width against the preset's, in training and test
+    image_scale: tuple[PositiveFloat, PositiveFloat] = (
+        1.0,
+        1.0,
+    )  # height and width against the preset's, in training and test
     batch: Batch = Batch()
     augmentation: Augmentation = Augmentation()
     model: Embedding = Embedding()
@@ -58,6 +68,10 @@ class Experiment(Configuration):
             raise ValueError(
                 f"augmentation.stretch: {self.method.kind} stretches no images; expected supervised or vpm"
             )
+        if self.members and self.method.learns:
+            raise ValueError(f'members: a run of kind {self.method.kind} has none; expected method = "ensemble"')
+        if self.start is not None and self.pretrain is not None:
+            raise ValueError("start and pretrain: expected one of them, since a start replaces ImageNet weights anyway")
         self.objective.check(self)
         self.method.check(self)
         self.method.refuse_ignored(self)

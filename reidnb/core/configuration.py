@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 
 from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 
-__all__ = ["Configuration", "ConfigurationError", "nearest", "validate", "describe", "short_hash"]
+__all__ = ["Configuration", "ConfigurationError", "nearest", "validate", "refuse_unused", "describe", "short_hash"]
 
 Model = TypeVar("Model", bound=BaseModel)
 
@@ -101,6 +101,24 @@ def _defaults(model: type[BaseModel]) -> dict:
     "Field name → default; cached, because pydantic copies a default each time."
     fields = model.model_fields
     return {name: field.get_default(call_default_factory=True) for name, field in fields.items()}
+
+
+def refuse_unused(
+    configuration: BaseModel,
+    names: Iterable[str],  # of its fields
+    needs: str,  # what they would take effect with
+):
+    "Refuse options that would have no effect; a value at its default is none (`ValueError`)."
+    defaults = _defaults(type(configuration))
+    for name in names:
+        value = getattr(configuration, name)
+        if value != defaults[name]:
+            raise ValueError(f"{name} = {_as_written(value)} has no effect: expected {needs}, or leave it out")
+
+
+def _as_written(value) -> str:
+    "A value as TOML has it."
+    return json.dumps(value)
 
 
 def describe(configuration: BaseModel) -> dict:

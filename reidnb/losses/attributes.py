@@ -128,7 +128,7 @@ class RefinedTripletTerm(Term):
         distances = pairwise_distances(observation.compared, observation.compared, self.loss.distance)
         if self.measure is not None:
             distances = distances + self._attribute_distances(observation, attributes)
-        margins = torch.full_like(distances, self.loss.margin)
+        margins = torch.full_like(distances, self.loss.margin_at(observation.epoch))
         if self.options.margins:
             margins = attribute_margins(attributes)
         return {"metric": margin_triplets(distances, observation.labels, margins)}

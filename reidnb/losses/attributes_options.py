@@ -7,7 +7,7 @@ __all__ = ['Attributes']
 import math
 from typing import Any, Literal
 
-from ..core.configuration import Configuration
+from ..core.configuration import Configuration, refuse_unused
 from .description import Chance, Weight
 
 
@@ -29,9 +29,16 @@ class Attributes(Configuration):
         return self.pairs != "none" or self.margins
 
     def check(self, experiment: Any):
-        "Refuse attributes without classifiers of them (`ValueError`)."
+        "Refuse attributes without classifiers of them, and refinements of another loss than batch-hard triplets (`ValueError`)."
         if experiment.model.attributes is None:
             raise ValueError("model.attributes and objective.attributes belong together: classifiers and their loss")
+        metric = experiment.objective.metric
+        if self.refines and getattr(metric, "kind", "none") != "triplet":
+            raise ValueError('objective.attributes.pairs and margins refine triplets: expected metric kind = "triplet"')
+        if self.refines:
+            refuse_unused(metric, ("mining",), "objective.attributes without pairs and margins")
+        if self.margins:
+            refuse_unused(metric, ("margin", "margin_steps"), "objective.attributes.margins = false")
 
     def chance(
         self,

@@ -6,9 +6,9 @@ __all__ = ['Distillation']
 # %% ../../nbs/losses/10_distillation.ipynb #752d37a8
 from typing import Any, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
-from ..core.configuration import Configuration
+from ..core.configuration import Configuration, refuse_unused
 
 
 class Distillation(Configuration):
@@ -25,6 +25,16 @@ class Distillation(Configuration):
     ] = ()  # the teacher's autoencoders whose codes are kept (001, line 171)
     code_loss: Literal["bce", "mse"] = "mse"  # between codes
     code_weight: float = Field(1.0, ge=0)  # of the sum of their losses
+
+    @model_validator(mode="after")
+    def _takes_effect(self):
+        if not (self.ce_dist or self.tr_dist or self.codes):
+            raise ValueError("expected what is kept: ce_dist or tr_dist above 0, or codes")
+        if not self.ce_dist:
+            refuse_unused(self, ("temperature",), "ce_dist above 0")
+        if not self.codes:
+            refuse_unused(self, ("code_loss", "code_weight"), "codes")
+        return self
 
     def check(self, experiment: Any):
         "Refuse a distillation without a teacher (`ValueError`)."

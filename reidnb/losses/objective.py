@@ -42,6 +42,8 @@ class Objective(Configuration):
         for part in (self.identity, self.metric, self.ratio, self.attributes, self.distillation):
             if part is not None:
                 part.check(experiment)
+        if experiment.model.bottleneck and self.identity is None:
+            raise ValueError("model.bottleneck stands before the identity classifier: expected an identity loss")
         if experiment.model.ratio is not None and self.ratio is None:
             raise ValueError("model.ratio and objective.ratio belong together: a ratio network, and how it learns")
         if experiment.model.attributes is not None and self.attributes is None:

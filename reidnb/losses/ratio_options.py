@@ -7,9 +7,9 @@ __all__ = ['Ratio']
 import math
 from typing import Any, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
-from ..core.configuration import Configuration
+from ..core.configuration import Configuration, refuse_unused
 from .description import Chance, Weight
 
 
@@ -28,11 +28,21 @@ class Ratio(Configuration):
     trunk: Literal["stretched", "whole"] = "stretched"  # the images that the main network gets in training
     frozen_trunk: bool = False  # the main network stays as the run that this one starts from left it
 
+    @model_validator(mode="after")
+    def _takes_effect(self):
+        if not self.relative:
+            refuse_unused(self, ("regulariser", "regulariser_target"), "relative = true: the ratio itself is no label")
+        elif not self.regulariser:
+            refuse_unused(self, ("regulariser_target",), "a regulariser above 0")
+        return self
+
     def check(self, experiment: Any):
         "Refuse what needs something else (`ValueError`)."
         network = experiment.model.ratio
         if network is None:
             raise ValueError("model.ratio and objective.ratio belong together: a ratio network, and how it learns")
+        if experiment.augmentation.vary:
+            raise ValueError("augmentation.vary: the dilation follows the estimated ratio; expected no model.ratio")
         if self.cycle and not network.affine:
             raise ValueError("objective.ratio.cycle needs model.ratio.affine = true: it uses another dilation")
         if self.frozen_trunk and not experiment.start:

@@ -30,11 +30,13 @@ class LSROOptions(MethodOptions):
     share: float = Field(1.0, gt=0, le=20)  # generated images for each real one
 
     def check(self, experiment: Any):
-        "Refuse a missing generator, and a missing identity loss (`ValueError`)."
+        "Refuse a missing generator, and an identity loss that is missing or has a margin (`ValueError`)."
         generator = experiment.generator
         from_noise = generator is not None and generator.method.kind == "dcgan"
         require(from_noise, 'method = "lsro" needs a generator: a run with method = dcgan')
-        require(experiment.objective.identity, 'method = "lsro" needs an identity loss')
+        identity = experiment.objective.identity
+        plain = identity is not None and identity.kind == "softmax"
+        require(plain, 'method = "lsro" needs an identity loss of kind softmax: its targets are those of plain logits')
 
     def chances(self, experiment: Any, classes: int, attributes: dict[str, int]) -> dict[str, Chance | None]:
         "The least is the mean over real and generated images: a uniform target is at chance by construction."

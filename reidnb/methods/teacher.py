@@ -114,13 +114,16 @@ class DistillationTerm(Term):
 
     def __init__(
         self,
-        net: nn.Module,  # as the previous task left it; copied
+        net: nn.Module,  # as the previous task left it; copied; `dim` of what it classifies
         trained: dict,  # all tensors of the previous task: its classifier, its autoencoders
         options: Distillation,  # what is kept
     ):
         super().__init__()
         weight = previous_classifier(trained)
         classes, dim = weight.shape
+        if dim != net.dim:
+            problem = f"the classifier of the run that this one starts from takes {dim} features, this network gives {net.dim}"
+            raise ConfigurationError(f"objective.distillation: {problem}; expected the same model in both")
         self.options = options
         self.net = copy.deepcopy(net)
         self.classifier = nn.Linear(dim, classes, bias=False)

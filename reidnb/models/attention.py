@@ -13,17 +13,17 @@ from .backbones import ResNet
 
 # %% ../../nbs/models/04_attention.ipynb #70178d38
 class NonLocal(nn.Module):
-    "A stage of a network, then a non-local block."
+    "A residual block, then a non-local block."
 
     def __init__(
         self,
-        stage: nn.Module,  # whose output the block reads
+        residual: nn.Module,  # whose output the block reads
         channels: int,  # of that output
         reduction: int = 2,  # channels / channels of θ, φ and g
     ):
         super().__init__()
         inner = max(1, channels // reduction)
-        self.stage = stage
+        self.residual = residual
         self.theta = nn.Conv2d(channels, inner, 1)
         self.phi = nn.Conv2d(channels, inner, 1)
         self.g = nn.Conv2d(channels, inner, 1)
@@ -32,7 +32,7 @@ class NonLocal(nn.Module):
         nn.init.zeros_(self.norm.weight)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:  # (B, C, H, W)
-        x = self.stage(x)
+        x = self.residual(x)
         height, width = x.shape[2:]
         theta = self.theta(x).flatten(2)  # (B, inner, N), N = H W
         phi = self.phi(x).flatten(2)
@@ -45,12 +45,13 @@ class NonLocal(nn.Module):
 
 def add_non_local(
     net: ResNet,  # a backbone, changed in place
+    counts: tuple[int, int] = (1, 1),  # in stages 2 and 3
 ):
-    "Put a non-local block behind stages 2 and 3."
-    stage2 = NonLocal(net.layer2, net.channels // 4)
-    stage3 = NonLocal(net.layer3, net.channels // 4 * 2)
-    net.add_module("layer2", stage2)
-    net.add_module("layer3", stage3)
+    "Put non-local blocks behind the last residual blocks of stages 2 and 3."
+    channels = net.channels // 4, net.channels // 2
+    for stage, count, width in zip((net.layer2, net.layer3), counts, channels):
+        for k in range(max(0, len(stage) - count), len(stage)):
+            stage[k] = NonLocal(stage[k], width)
 
 # %% ../../nbs/models/04_attention.ipynb #f21552e2
 class GeM(nn.Module):

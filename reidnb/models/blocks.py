@@ -203,6 +203,8 @@ def make_residual_network(
     if model.downsampling == "max":
         downsample_by_pools(net)
     add_parts(net, missing, trained=trained)
-    if model.non_local:
+    if model.non_local is True:
         add_non_local(net)
+    elif model.non_local:
+        add_non_local(net, model.non_local)
     return net

@@ -11,9 +11,9 @@ import re
 from typing import Literal
 
 import numpy as np
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, PositiveInt, field_validator, model_validator
 
-from ..core.configuration import Configuration, nearest
+from ..core.configuration import Configuration, nearest, refuse_unused
 
 # %% ../../nbs/models/00_configuration.ipynb #3f0b6a11
 class RatioHead(Configuration):
@@ -91,6 +91,14 @@ class AttributeHeads(Configuration):
     dropout: float = Field(0, ge=0, lt=1)  # of the input of the heads
     attention: bool = False  # the input is an attention-weighted mean of the feature map
 
+    @model_validator(mode="after")
+    def _takes_effect(self):
+        if self.kind != "cosine":
+            refuse_unused(self, ("scale",), 'kind = "cosine"')
+        if self.kind != "mlp":
+            refuse_unused(self, ("layers",), 'kind = "mlp"')
+        return self
+
 
 class Branches(Configuration):
     "Branches on a shared trunk, each with its own division of the image (002, line 119)."
@@ -138,7 +146,16 @@ class Embedding(Configuration):
     stripes: Stripes | None = None  # features of stripes side by side in the place of one vector (003, line 347)
     frozen_norms: bool = False  # the backbone's norms keep their initial statistics: IDE+ (003, line 499)
     bottleneck: bool | Bottleneck = False  # the identity classifier is linear, norm, linear (000, line 407)
-    non_local: bool = False  # a non-local block after stages 2 and 3 (001, line 18)
+    # non-local blocks in stages 2 and 3, one each or so many; no more than a stage has residual blocks (001, line 18)
+    non_local: bool | tuple[PositiveInt, PositiveInt] = False
+
+    @model_validator(mode="after")
+    def _fits_together(self):
+        if self.stripes:
+            refuse_unused(self, ("pooling",), "no stripes, which are pooled in their own way")
+        if self.kernels == "affine" or self.ratio:
+            refuse_unused(self, ("padding",), "plain kernels: affine ones read beyond the edge in their own way")
+        return self
 
     @field_validator("backbone")
     @classmethod

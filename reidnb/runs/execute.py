@@ -221,12 +221,12 @@ def training_plan(
     "How long and how fast an experiment is trained under a preset."
     experiment = context.experiment
     steps = total_steps(experiment, preset, per_epoch)
-    snapshots = experiment.snapshots
+    snapshots = tuple(steps * (k + 1) // experiment.snapshots for k in range(experiment.snapshots))
     return Plan(
         steps=steps,
-        snapshots=tuple(steps * (k + 1) // snapshots for k in range(snapshots)),
+        snapshots=snapshots,
         base_rate=preset.rate_of(experiment),
-        schedule=experiment.schedule,
+        schedule=preset.schedule_of(experiment),
         optimiser=preset.optimiser_of(experiment),
         device=context.device,
         half=preset.half_of(experiment) and context.device == "cuda",

@@ -15,7 +15,7 @@ from pydantic import Field, field_validator
 from reidnb.core.configuration import Configuration, ConfigurationError, nearest, validate
 from reidnb.core.project import parse_settings, project_root
 from reidnb.models.configuration import Size
-from reidnb.training.configuration import Optimiser
+from reidnb.training.configuration import Optimiser, Schedule
 
 Count = Field(ge=1, le=1_000_000)
 Stages = tuple[int, int, int, int]
@@ -48,6 +48,7 @@ class _TrainingScale(Configuration):
     vpm_steps: int = Field(ge=0, le=1_000_000)  # the same for VPM, which the documents train for 200 and 400 epochs
     batch_divisor: int = Field(ge=1, le=16)  # of the documents' batch
     learning_rate: float = Field(gt=0, le=1)
+    reduced_rate: float = Field(gt=0, le=1)  # relative; what an experiment's rate = "reduced" is
     ssg_rate: float = Field(gt=0, le=1)  # of SSG
     clusters: int = Field(ge=2, le=1_000_000)  # of k-means, for pseudo-labels
     rho: float = Field(gt=0, le=1)  # ρ of DBSCAN's radius, for pseudo-labels
@@ -174,7 +175,8 @@ class Preset(_DrawnScale, _NetworkScale, _GeneratorScale, _TrainingScale, _Machi
 
         This is what runs, and what a run id is the hash of: it holds what decides the outcome, and a run is the same whether a value
         was written in the experiment or filled in here. To resolve it twice changes nothing."""
-        changes = dict(optimiser=self.optimiser_of(experiment)) | experiment.method.filled(experiment, self)
+        changes: dict[str, Any] = dict(optimiser=self.optimiser_of(experiment), schedule=self.schedule_of(experiment))
+        changes |= experiment.method.filled(experiment, self)
         for name in ("start", "pretrain", "generator"):
             before = changes.get(name, getattr(experiment, name))
             if before is not None:
@@ -193,6 +195,14 @@ class Preset(_DrawnScale, _NetworkScale, _GeneratorScale, _TrainingScale, _Machi
     ) -> int:
         "Residual blocks of a generator."
         return getattr(self, experiment.method.blocks_setting)
+
+    def schedule_of(
+        self,
+        experiment: Any,  # whose rate may be named
+    ) -> Schedule:
+        "The schedule that runs, with the preset's number in the place of a named rate."
+        schedule = experiment.schedule
+        return schedule.model_copy(update=dict(rate=self.reduced_rate)) if schedule.rate == "reduced" else schedule
 
     def training_values(self, experiment: Any) -> dict:
         "What changes the outcome of a run of this experiment, as `resolved`; data has a fingerprint of its own."

@@ -8,16 +8,17 @@ __all__ = ['Schedule', 'Optimiser']
 # %% ../../nbs/training/00_configuration.ipynb #60dfac03
 from typing import Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, PositiveFloat, model_validator
 
-from ..core.configuration import Configuration
+from ..core.configuration import Configuration, refuse_unused
 
 
 class Schedule(Configuration):
     "The learning rate over a training, in the documents' epochs."
 
     epochs: float = Field(120, gt=0)
-    rate: float = Field(1.0, gt=0)  # relative to the preset's base rate
+    # relative to the preset's base rate; reduced: the preset's `reduced_rate`
+    rate: PositiveFloat | Literal["reduced"] = 1.0
     warmup: float = Field(10, ge=0)  # epochs of linear rise (004, line 26)
     warmup_from: float = Field(0.01, gt=0, le=1)  # fraction of the rate at the start, as in the strong baseline's code
     kind: Literal["step", "cosine", "linear"] = "step"
@@ -32,6 +33,21 @@ class Schedule(Configuration):
         rising = sorted(self.drops)
         if list(self.drops) != rising:
             raise ValueError(f"drops {self.drops} are not in rising order")
+        return self
+
+    @model_validator(mode="after")
+    def _takes_effect(self):
+        "Each kind falls in its own way: steps at drops, the others behind a flat part."
+        if self.kind == "step":
+            refuse_unused(self, ("flat",), 'kind = "cosine" or "linear"')
+        else:
+            refuse_unused(self, ("drops", "factor"), 'kind = "step"')
+        if not self.drops:
+            refuse_unused(self, ("factor",), "drops")
+        if not self.warmup:
+            refuse_unused(self, ("warmup_from",), "a warmup above 0")
+        if self.flat and not self.warmup <= self.flat < self.epochs:
+            raise ValueError(f"flat = {self.flat:g}: expected epochs between the warmup's end and the training's")
         return self
 
 # %% ../../nbs/training/00_configuration.ipynb #1c63962a

@@ -8,6 +8,7 @@ __all__ = ['rate_at']
 # %% ../../nbs/training/01_schedules.ipynb #079a814d
 import math
 
+from ..core.configuration import ConfigurationError
 from .configuration import Schedule
 
 # %% ../../nbs/training/01_schedules.ipynb #8da6167a
@@ -15,7 +16,9 @@ def rate_at(
     schedule: Schedule,
     epoch: float,  # in the documents' epochs, fractions allowed
 ) -> float:  # relative to the preset's base rate
-    "The learning rate at a moment of the training (004, lines 23–26)."
+    "The learning rate at a moment of the training (004, lines 23–26); a named rate has none (`ConfigurationError`)."
+    if isinstance(schedule.rate, str):
+        raise ConfigurationError(f'schedule.rate = "{schedule.rate}": expected its number, from `Preset.settled`')
     rate = schedule.rate * _warmup_factor(schedule, epoch)
     if schedule.kind == "step":
         passed = sum(epoch >= drop for drop in schedule.drops)
