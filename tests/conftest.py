@@ -69,6 +69,17 @@ class Home:
         return lines[0]
 
 
+def record_of(run: str, **facts) -> dict:
+    "A record as `run` would leave it, with what plans read of it."
+    plain = dict(name=run, seed=0, experiment={}, size={}, data={}, steps=1, batch=16, finished="2026")
+    return dict(run=run) | plain | facts
+
+
+def scores_of(name: str, **facts) -> dict:
+    "Scores without single queries."
+    return dict(run=name.split(".")[0], summary={}, interval={}) | facts
+
+
 @pytest.fixture(scope="session")
 def drawn(tmp_path_factory) -> Path:
     "The drawn data of the smoke preset, drawn once a session, for stores that take a copy of it."

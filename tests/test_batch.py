@@ -9,6 +9,7 @@ import time
 from pathlib import Path
 
 import pytest
+from conftest import record_of, scores_of
 from test_journey import results
 
 from reidnb.runs.batch import workflow_plan, write_workflow
@@ -51,9 +52,9 @@ def test_a_start_without_weights_is_trained_again_and_comes_first(smoke):
     planned, _ = workflow_of(["lwf"], smoke)
     archive = Archive(smoke, published=False)
     for job in planned[0].jobs:
-        archive.write(job.run, {})
+        archive.write(job.run, record_of(job.run))
         for _, scores in job.protocols:
-            archive.write(scores, {})
+            archive.write(scores, scores_of(scores))
     second = next(job for job in planned[0].jobs if job.needs)
     (archive.local_folder / f"{second.run}.json").unlink()
     workflow = workflow_plan(planned, smoke, (0,), published=False)
@@ -117,12 +118,13 @@ def test_a_failing_run_does_not_stop_the_others(home):
     assert code == 0 and plan["runs"] == 3 and {job["why"] for job in plan["missing"]} == {"never ran"}
     victim = plan["missing"][1]["run"]
     checkpoint = home.store / "runs" / victim / "checkpoint.safetensors"
-    checkpoint.parent.mkdir(parents=True)
-    checkpoint.write_bytes(b"no checkpoint")
+    from reidnb.training.checkpoints import save_tensors
+
+    save_tensors(checkpoint, {}, run="another", step=1, history=[])
     code, out, err = home.reidnb("batch", "duke-backbones", "--preset", "smoke", "--seeds", "0")
     assert code == 1 and "2 runs done, 1 left" in out
     reasons = [line for line in err.splitlines() if line.startswith("failed:")]
-    assert len(reasons) == 1 and victim in reasons[0] and "not a whole safetensors file" in reasons[0]
+    assert len(reasons) == 1 and victim in reasons[0] and "belongs to run 'another'" in reasons[0]
     assert "not rendered: duke-backbones" in err and "Traceback" not in err.split("failed:")[1]
     assert {p.stem for p in finished(home)} == {job["run"] for job in plan["missing"]} - {victim}
     checkpoint.unlink()  # what the message says

@@ -8,7 +8,7 @@ import re
 import nbformat
 import numpy as np
 import pytest
-from conftest import ROOT
+from conftest import ROOT, scores_of
 from nbformat.v4 import new_code_cell, new_notebook
 
 from reidnb.book import notebooks
@@ -208,7 +208,7 @@ def test_numbers_of_another_preset_have_a_column_where_there_are_any(published, 
     smoke = preset_in(tmp_path / "small store", "smoke")
     first = plan_table(load_table("market-backbones"), smoke, (0,), rows=["r50-01"])[0]
     _, scores = first.protocols[0]
-    Archive(smoke).write(scores, {"summary": {"mAP": 0.123, "R1": 0.2, "mean": 0.16}, "interval": {}})
+    Archive(smoke).write(scores, scores_of(scores, summary={"mAP": 0.123, "R1": 0.2, "mean": 0.16}))
     write_book(published, SEEDS, tmp_path / "two", beside=smoke)
     page = (tmp_path / "two" / "market-backbones.html").read_text()
     assert "<th>smoke</th>" in page and '<td class="n">12.3</td>' in page

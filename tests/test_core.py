@@ -8,7 +8,7 @@ from typing import Literal
 import pytest
 
 from reidnb.core.configuration import Configuration, ConfigurationError, describe, short_hash, validate
-from reidnb.core.files import write_atomically, write_json
+from reidnb.core.files import read_json, write_atomically, write_json
 from reidnb.core.random import named_rng
 
 
@@ -95,7 +95,7 @@ def test_a_full_disk_leaves_the_old_file(tmp_path):
     "A write that fails half way: the old file stays, nothing is left over, and the error says what to do."
     file = tmp_path / "record.json"
     write_json(file, dict(seed=0, mAP=0.5))
-    assert json.loads(file.read_text()) == dict(seed=0, mAP=0.5)
+    assert read_json(file) == dict(seed=0, mAP=0.5)
 
     def write_until_full(path):
         Path(path).write_text("half a rec")

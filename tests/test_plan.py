@@ -3,6 +3,7 @@
 import math
 
 import pytest
+from conftest import record_of, scores_of
 
 from reidnb.catalogue.experiments import load_table, table_slugs
 from reidnb.core.configuration import ConfigurationError
@@ -85,9 +86,9 @@ def test_a_published_run_is_trained_again_only_where_others_start_from_it(plans,
     starting = [job for job in jobs if job.needs]
     starts = {run for job in starting for run in job.needs}
     for job in jobs:
-        archive.write(job.run, dict(name=job.name, seed=0, finished="2026", experiment={}, size={}, data={}))
+        archive.write(job.run, record_of(job.run, name=job.name))
         for _, scores in job.protocols:
-            archive.write(scores, {})
+            archive.write(scores, scores_of(scores))
     new = starting[0]
     (archive.local_folder / f"{new.run}.json").unlink()
     assert is_missing(new, archive)

@@ -5,6 +5,7 @@ import shutil
 
 import numpy as np
 import pytest
+from conftest import record_of, scores_of
 
 from reidnb.catalogue.experiments import Experiment
 from reidnb.core.configuration import short_hash
@@ -78,38 +79,40 @@ def archive(tmp_path):
 
 def test_only_what_is_asked_for_is_published(archive):
     assert archive.read("abc") is None and archive.modified("abc") == 0
-    archive.write("abc", dict(seed=0, mAP=0.5))
-    archive.write("def", dict(seed=9, mAP=0.1))
+    archive.write("abc", record_of("abc", mAP=0.5))
+    archive.write("def", record_of("def", seed=9, mAP=0.1))
     assert archive.modified("abc") > 0
     assert archive.publish({"abc", "elsewhere"}) == 1
     assert not (archive.published_folder / "def.json").exists()
 
 
 def test_a_run_that_is_published_whole_stays(archive):
-    archive.write("abc", dict(seed=0, mAP=0.5))
+    archive.write("abc", record_of("abc", mAP=0.5))
     archive.publish({"abc"})
-    archive.write("abc", dict(seed=0, mAP=0.6))  # trained again
+    archive.write("abc", record_of("abc", mAP=0.6))  # trained again
     assert archive.publish({"abc"}) == 0
     assert archive.publish({"abc"}, replace=True) == 1
-    archive.write("abc", dict(seed=0, mAP=0.5))
-    archive.write("abc.1", dict(R1=0.7))  # a new protocol: all of the run is published together
+    archive.write("abc", record_of("abc", mAP=0.5))
+    archive.write(
+        "abc.1", scores_of("abc.1", summary=dict(R1=0.7))
+    )  # a new protocol: all of the run is published together
     assert archive.publish({"abc", "abc.1"}) == 2
     assert archive.publish({"abc", "abc.1"}) == 0
 
 
 def test_published_records_serve_without_a_store(archive, tmp_path):
-    archive.write("abc", dict(seed=0, mAP=0.5))
-    archive.write("def", dict(seed=9, mAP=0.1))
+    archive.write("abc", record_of("abc", mAP=0.5))
+    archive.write("def", record_of("def", seed=9, mAP=0.1))
     archive.publish({"abc"})
     shutil.rmtree(archive.preset.store)
     assert archive.read("abc")["mAP"] == 0.5
     assert archive.read("def") is None
     assert Archive(archive.preset, tmp_path, published=False).read("abc") is None
-    assert archive.records() == [dict(seed=0, mAP=0.5)]
+    assert archive.records() == [record_of("abc", mAP=0.5)]
 
 
 def test_publishing_removes_what_no_table_asks_for(archive):
-    archive.write("abc", dict(seed=0, mAP=0.5))
+    archive.write("abc", record_of("abc", mAP=0.5))
     archive.publish({"abc"})
     superfluous = archive.published_folder / "gone.json"
     superfluous.write_text("{}")

@@ -8,6 +8,7 @@ import shutil
 import signal
 
 import pytest
+from conftest import record_of
 
 from reidnb.catalogue.experiments import Experiment, load_table
 from reidnb.runs import worker
@@ -56,7 +57,7 @@ def test_a_description_survives_json_and_pickle(slug, smoke, archive):
 
 def test_a_published_run_without_weights_counts_local_records_only(job, smoke, archive):
     assert describe_job(job, smoke, archive).published  # never ran: published runs serve as its start
-    archive.write(job.run, {})
+    archive.write(job.run, record_of(job.run))
     archive.publish({job.run})
     shutil.rmtree(archive.local_folder)
     assert not describe_job(job, smoke, archive).published  # trained again, with all of its scores

@@ -5,7 +5,8 @@
 # unknown names and wrong types. The notebook itself asks `TableParameters.of(globals())` in the cell after its parameters,
 # so that plain `papermill in.ipynb out.ipynb -p …` is checked by the same rules.
 
-import json
+import errno
+import html
 import os
 import re
 import types
@@ -20,7 +21,7 @@ from nbconvert import HTMLExporter
 from reidnb.book.tables import regenerate
 from reidnb.catalogue.experiments import Experiment, load_table
 from reidnb.core.configuration import Configuration, ConfigurationError, nearest, validate
-from reidnb.core.files import write_atomically, write_text
+from reidnb.core.files import NO_SPACE, read_json, write_atomically, write_text
 from reidnb.core.project import project_root
 from reidnb.results.cells import table_frame
 from reidnb.runs.datasets import run_id
@@ -72,14 +73,13 @@ class OpenTable:
     def heading(self) -> str:  # Markdown
         "What this is, and how large."
         notes = self.plan.notes
+        title = html.escape(notes.title, quote=False)  # Markdown lets markup through
         preset = self.preset
         seeds = ", ".join(map(str, self.seeds))
         size = f"images {preset.image_height} × {preset.image_width}, networks of base width {preset.network_width}"
         steps = f"{preset.steps or 'real epochs of'} steps for 120 epochs"
         where = f"Document {notes.document}, line {notes.line}."
-        return (
-            f"## {notes.title}\n\n{where} Preset **{preset.name}**: {preset.data} data, {size}, {steps}; seeds {seeds}."
-        )
+        return f"## {title}\n\n{where} Preset **{preset.name}**: {preset.data} data, {size}, {steps}; seeds {seeds}."
 
     def regenerate(self):
         "Run what is missing (`RuntimeError` names runs that failed, and why)."
@@ -149,7 +149,7 @@ def trained_history(
     experiment = plan.experiments[name]
     trained_experiment(experiment, preset, seed, name=plan.names[name])
     folder = Archive(preset, published=False).run_folder(run_id(experiment, preset, seed))
-    content = json.loads((folder / "history.json").read_text(encoding="utf8"))
+    content = read_json(folder / "history.json")
     return TrainingHistory(content["history"], plan.names[name])
 
 
@@ -207,7 +207,11 @@ def execute(
     except papermill.PapermillExecutionError as error:
         reason = f"{error.ename}: {error.evalue} (the executed copy is {output})"
         raise RuntimeError(f"{file}, cell {error.exec_count}: {reason}") from None
-    except (CellExecutionError, OSError) as error:
+    except OSError as error:
+        if error.errno == errno.ENOSPC:
+            raise OSError(errno.ENOSPC, NO_SPACE, str(output)) from None
+        raise RuntimeError(f"{file}: {error}") from None
+    except CellExecutionError as error:
         raise RuntimeError(f"{file}: {error}") from None
 
 
@@ -217,8 +221,8 @@ def write_page(
 ):
     "An executed notebook as a page to read: prose and results, without code."
     exporter = HTMLExporter(exclude_input=True, exclude_input_prompt=True, exclude_output_prompt=True)
-    html, _ = exporter.from_filename(str(notebook))
-    write_text(page, _REMOTE_SCRIPT.sub("", html))
+    text, _ = exporter.from_filename(str(notebook))
+    write_text(page, _REMOTE_SCRIPT.sub("", text))
 
 
 def table_stem(preset: Preset, slug: str) -> Path:

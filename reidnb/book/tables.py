@@ -8,6 +8,7 @@ from tqdm.auto import tqdm
 
 from reidnb.book.pool import default_processes, run_jobs
 from reidnb.catalogue.experiments import Table
+from reidnb.core.files import clear_leftovers
 from reidnb.data.views import STRETCHED, View
 from reidnb.runs.datasets import draw_all, drawn_scale, members, open_data, testing_scale, training_scale
 from reidnb.runs.plan import estimate_seconds, human_time, is_missing, plan_table, without_weights
@@ -31,6 +32,7 @@ def prepare_data(
     parallel: int,  # processes that draw
 ):
     "Draw and decode what the jobs need, before they start, once."
+    clear_leftovers(preset.store)
     image_sets = {*_training_images(jobs), *_test_images(jobs)}
     if preset.data == "drawn":
         names = {name for images in image_sets for name in members(images.data)}

@@ -1,6 +1,8 @@
 "A training described in full, apart from its size and seed. Without torch."
 
-from pydantic import Field, PositiveFloat, field_validator, model_validator
+from typing import Annotated
+
+from pydantic import Field, field_validator, model_validator
 
 from ..augmentation.configuration import Augmentation
 from ..core.configuration import Configuration
@@ -11,6 +13,9 @@ from ..methods.description import MethodOptions
 from ..methods.supervised_options import SupervisedOptions
 from ..models.configuration import Embedding
 from ..training.configuration import Optimiser, Schedule
+
+
+Side = Annotated[float, Field(ge=0.25, le=8)]  # of an image, against the preset's
 
 
 class Batch(Configuration):
@@ -39,10 +44,7 @@ class Experiment(Configuration):
     members: "tuple[Experiment, ...]" = ()  # the runs of an ensemble; in TOML their names
     snapshots: int = Field(0, ge=0, le=50)  # saved during training, evenly; the last is its end
     repetition: int = Field(0, ge=0, le=99)  # the same description once more, with other random numbers
-    image_scale: tuple[PositiveFloat, PositiveFloat] = (
-        1.0,
-        1.0,
-    )  # height and width against the preset's, in training and test
+    image_scale: tuple[Side, Side] = (1.0, 1.0)  # height and width against the preset's, in training and test
     batch: Batch = Batch()
     augmentation: Augmentation = Augmentation()
     model: Embedding = Embedding()

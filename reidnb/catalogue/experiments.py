@@ -7,16 +7,23 @@
 # data, the protocol's name is both with a hyphen: `crop-reid`.
 
 import re
-import tomllib
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
 from typing import Literal, NamedTuple
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
-from ..core.configuration import Configuration, ConfigurationError, nearest, validate
+from ..core.configuration import (
+    PLAIN_NAME,
+    Configuration,
+    ConfigurationError,
+    is_plain_name,
+    nearest,
+    read_toml,
+    validate,
+)
 from ..core.project import extension_folders, project_root
 from ..evaluation.configuration import Protocol
 from .documents import DocumentedTable, documented_table, documented_tables, own_tables, plain_text
@@ -64,6 +71,13 @@ class TableFile(Configuration):
     runs: dict[str, dict]  # name → description; keys name (in English), like, and those of Experiment
     blocks: list[Block]
 
+    @field_validator("family")
+    @classmethod
+    def _is_plain(cls, family: str) -> str:
+        if family and not is_plain_name(family):
+            raise ValueError(PLAIN_NAME)
+        return family
+
 
 @dataclass(frozen=True)
 class Cell:
@@ -106,17 +120,27 @@ class Place(NamedTuple):
     file: str
 
 
+DEEPEST = 50  # runs that inherit from each other in a row
+
+
 @dataclass(frozen=True)
 class Reader:
-    "Follows `like` through a file and others."
+    "Follows `like` through a file and others; each run is resolved once."
 
     other_table: OtherTable | None
+    resolved: dict = field(default_factory=dict)  # (file, name) → description
 
     def description(self, place: Place, path: tuple[Place, ...] = ()) -> dict:
         "A run's description with everything that it inherits (`ConfigurationError`)."
         place = self._located(place)
         self._check(place, path)
-        path = (*path, place)
+        key = (place.file, place.name)
+        if key not in self.resolved:
+            self.resolved[key] = self._resolve(place, (*path, place))
+        return self.resolved[key]
+
+    def _resolve(self, place, path):
+        "What a run says and inherits."
         own = dict(place.runs[place.name])
         for key in WHOLE_RUNS:
             if key in own:
@@ -124,7 +148,7 @@ class Reader:
         parents = own.pop("like", [])
         own.pop("name", None)
         inherited: dict = {}
-        for parent in [parents] if isinstance(parents, str) else parents:
+        for parent in _run_names(parents, "like", place):
             inherited = _merged(inherited, self.description(place._replace(name=parent), path))
         replaced = [key for key in WHOLE_RUNS if key in own]  # whole runs, not changes
         return _merged({key: value for key, value in inherited.items() if key not in replaced}, own)
@@ -139,6 +163,8 @@ class Reader:
     def _check(self, place, path):
         "Refuse circles and unknown names."
         first = path[0] if path else place
+        if len(path) > DEEPEST:
+            raise ConfigurationError(f"{first.file} [runs.{first.name}]: 'like' is more than {DEEPEST} runs deep")
         if any((place.file, place.name) == (above.file, above.name) for above in path):
             circle = " → ".join(above.name for above in (*path, place))
             raise ConfigurationError(f"{first.file} [runs.{first.name}]: 'like' goes in a circle: {circle}")
@@ -152,6 +178,15 @@ class Reader:
         if isinstance(value, list):
             return [self._whole(one, place, path) for one in value]
         return self.description(place._replace(name=value), path) if isinstance(value, str) else value
+
+
+def _run_names(value, key, place) -> list:
+    "One name, or several (`ConfigurationError`)."
+    names = value if isinstance(value, list) else [value]
+    if not all(isinstance(name, str) for name in names):
+        expected = "expected a run's name, or a list of names"
+        raise ConfigurationError(f"{place.file} [runs.{place.name}]: {key} = {value!r}: {expected}")
+    return names
 
 
 def _merged(base: dict, change: dict) -> dict:
@@ -239,23 +274,18 @@ def table_slugs(
 
 @lru_cache(None)
 def _read_file(slug: str, root: Path) -> TableFile:
+    if not is_plain_name(slug):
+        raise ConfigurationError(f"table {slug!r}: {PLAIN_NAME}")
     paths = [folder / f"{slug}.toml" for folder in _experiment_folders(root)]
     path = next((path for path in paths if path.is_file()), None)
     if path is None:
         slugs = table_slugs(root)
         hint = f"{nearest(slug, slugs)}: there is no {slug}.toml; planned: {', '.join(slugs)}"
         raise ConfigurationError(f"table {slug!r}{hint}")
-    file = validate(TableFile, _parse(path), path.name)
+    file = validate(TableFile, read_toml(path), path.name)
     if file.table != slug:
         raise ConfigurationError(f"{path.name}: table = {file.table!r}, expected {slug!r} as the file's name says")
     return file
-
-
-def _parse(path: Path) -> dict:
-    try:
-        return tomllib.loads(path.read_text(encoding="utf8"))
-    except tomllib.TOMLDecodeError as error:
-        raise ConfigurationError(f"{path.name}: {error}") from None
 
 
 def _resolve_protocols(file: TableFile, where: str) -> dict:

@@ -30,7 +30,7 @@ def main(
     except BrokenPipeError:  # the reader has closed the pipe, as `head` does
         sys.stdout = open(os.devnull, "w")
         return 0
-    except (RuntimeError, OSError) as error:
+    except (RuntimeError, OSError, MemoryError) as error:
         print(f"reidnb: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:

@@ -25,13 +25,14 @@ def add_to(commands):
 def run(args):
     from reidnb.book.pool import default_processes
     from reidnb.book.tables import prepare_data
-    from reidnb.runs.batch import run_workflow, unfinished_jobs, workflow_plan
+    from reidnb.runs.batch import check_paths, run_workflow, unfinished_jobs, workflow_plan
 
     plan = plan_named_tables(args)
     preset = plan.preset
     missing = plan.missing
     processes = default_processes(preset)
     parallel = args.jobs or processes
+    check_paths(preset)
     _print_start(plan, len(missing), parallel)
     if missing:
         prepare_data(missing, preset, processes)

@@ -7,13 +7,28 @@
 import difflib
 import hashlib
 import json
+import re
+import tomllib
 from collections.abc import Iterable
 from functools import lru_cache
+from pathlib import Path
 from typing import Any, TypeVar
 
 from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 
-__all__ = ["Configuration", "ConfigurationError", "nearest", "validate", "refuse_unused", "describe", "short_hash"]
+__all__ = [
+    "PLAIN_NAME",
+    "Configuration",
+    "ConfigurationError",
+    "describe",
+    "is_plain_name",
+    "nearest",
+    "read_entries",
+    "read_toml",
+    "refuse_unused",
+    "short_hash",
+    "validate",
+]
 
 Model = TypeVar("Model", bound=BaseModel)
 
@@ -46,6 +61,14 @@ class Configuration(BaseModel):
 
 class ConfigurationError(ValueError):
     "A setting that cannot be used; the message names the file, the key and what is allowed."
+
+
+PLAIN_NAME = "expected a plain name: letters, digits, - and _, because it becomes part of a path"
+
+
+def is_plain_name(name: str) -> bool:
+    "Whether a name can be part of a path without leading anywhere else."
+    return isinstance(name, str) and bool(re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9_-]{0,99}", name))
 
 
 def nearest(
@@ -82,6 +105,31 @@ def _unknown_key(location, model) -> str:
     suggestion = nearest(location[-1], valid)
     allowed = f"; allowed: {', '.join(valid)}" if valid else ""
     return f"unknown key {key!r}{suggestion}{allowed}"
+
+
+def read_toml(path: Path) -> dict:
+    "A TOML file (`ConfigurationError` names it)."
+    try:
+        return tomllib.loads(path.read_text(encoding="utf8"))
+    except FileNotFoundError:
+        raise ConfigurationError(f"{path}: no such file") from None
+    except UnicodeDecodeError as error:
+        raise ConfigurationError(f"{path.name}: not UTF-8 ({error.reason} at byte {error.start})") from None
+    except (tomllib.TOMLDecodeError, RecursionError) as error:
+        raise ConfigurationError(f"{path.name}: {error}") from None
+
+
+def read_entries(
+    path: Path,  # a TOML file
+    key: str,  # of its list of tables
+) -> list[dict]:
+    "The tables `[[key]]` of a TOML file that holds nothing else (`ConfigurationError`)."
+    content = read_toml(path)
+    entries = content.get(key)
+    if set(content) != {key} or not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):
+        keys = ", ".join(content) or "nothing"
+        raise ConfigurationError(f"{path.name}: expected tables [[{key}]] and nothing else, found {keys}")
+    return entries
 
 
 def validate(

@@ -35,6 +35,10 @@ def parse_settings(
     try:
         if not parser.read(path, encoding="utf8"):
             raise ConfigurationError(f"{path}: no such file")
+    except UnicodeDecodeError as error:
+        raise ConfigurationError(
+            f"{path}: not UTF-8 ({error.reason} at byte {error.start}); save it as UTF-8"
+        ) from None
     except configparser.Error as error:
         raise ConfigurationError(f"{path}: {' '.join(str(error).split())}") from None
     return parser

@@ -14,8 +14,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from ..core.files import write_atomically
-from .images import MappedImages, start_array
+from ..core.files import HashedFile, write_atomically
+from .images import MappedImages, remove_damaged, start_array
 from .samples import DataError
 from .views import STRETCHED
 
@@ -37,6 +37,7 @@ class GeneratedImages(MappedImages):
         self.shape = tuple(shape)
         self.size = self.shape[-3:-1]
         self.samples: Any = samples  # a table where each image has a row of one
+        remove_damaged(self.path)
         if not self.path.exists():
             write_atomically(self.path, partial(_write_parts, parts, self.shape))
 
@@ -50,11 +51,13 @@ def _write_parts(parts: Callable, shape: tuple, unfinished: str):
     "Parts one after the other as one array (`DataError` if they are not N images)."
     count = 0
     with open(unfinished, "wb") as file:
-        start_array(file, shape)
+        hashed = HashedFile(file)
+        start_array(hashed, shape)
         for part in parts():
             pixels = np.ascontiguousarray(part, np.uint8)
-            file.write(pixels.tobytes())
+            hashed.write(pixels.tobytes())
             count += len(pixels)
+        hashed.finish()
     if count != shape[0]:
         raise DataError(f"{count} images were made, expected {shape[0]}")
 

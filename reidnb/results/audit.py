@@ -7,7 +7,6 @@ __all__ = ['AuditEntry', 'written_audit', 'Mistake', 'computed_audit', 'audit']
 
 # %% ../../nbs/results/02_audit.ipynb #7f186473
 import re
-import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
@@ -15,7 +14,7 @@ from typing import NamedTuple
 from pydantic import Field
 
 from ..catalogue.documents import documented_tables, plain_text
-from ..core.configuration import Configuration, validate
+from ..core.configuration import Configuration, read_entries, validate
 from ..runs.presets import project_root
 
 # %% ../../nbs/results/02_audit.ipynb #64ef455d
@@ -34,7 +33,7 @@ def written_audit(
 ) -> list:  # of AuditEntry
     "The entries of data/audit.toml (`ConfigurationError` for an entry that does not fit)."
     path = (root or project_root()) / "data" / "audit.toml"
-    entries = tomllib.loads(path.read_text(encoding="utf8"))["entries"]
+    entries = read_entries(path, "entries")
     return [validate(AuditEntry, entry, f"{path.name}, entry {n}") for n, entry in enumerate(entries, 1)]
 
 # %% ../../nbs/results/02_audit.ipynb #5b62f6c6

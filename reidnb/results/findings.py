@@ -8,7 +8,6 @@ __all__ = ['Operand', 'HOLDS', 'FAILS', 'UNDECIDED', 'NOT_RUN', 'Finding', 'read
 
 # %% ../../nbs/results/01_findings.ipynb #2bbbe715
 import math
-import tomllib
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,7 +18,7 @@ from pydantic import Field, model_validator
 from scipy import stats
 
 from ..catalogue.experiments import Cell, load_table
-from ..core.configuration import Configuration, ConfigurationError, nearest, validate
+from ..core.configuration import Configuration, ConfigurationError, nearest, read_entries, validate
 from .cells import PER_CENT, reproduced_cells
 from ..runs.presets import Preset, project_root
 
@@ -69,12 +68,8 @@ def read_findings(
 ) -> list:  # of Finding
     "All findings (`ConfigurationError` names the one that does not fit)."
     path = (root or project_root()) / "data" / "findings.toml"
-    try:
-        entries = tomllib.loads(path.read_text(encoding="utf8"))["findings"]
-    except tomllib.TOMLDecodeError as error:
-        raise ConfigurationError(f"{path.name}: {error}") from None
     findings = []
-    for number, entry in enumerate(entries, 1):
+    for number, entry in enumerate(read_entries(path, "findings"), 1):
         claim = str(entry.get("claim"))
         findings.append(validate(Finding, entry, f"{path.name}, finding {number} ({claim[:40]})"))
     return findings

@@ -5,11 +5,14 @@
 # when one job fails, and hands jobs to Slurm. The plan (`reidnb plan`) becomes its workflow, `templates/Snakefile`; a job is
 # the same `reidnb.runs.worker` that the process pool uses. BATCH.md says how to use it, and how to try Slurm.
 
+import contextlib
 import shlex
 import shutil
+import signal
 import subprocess
 import sys
-from collections.abc import Iterable
+import threading
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass, field
 from importlib.resources import files
 from pathlib import Path
@@ -182,8 +185,18 @@ def _plan_content(workflow: Workflow) -> dict:
     return content
 
 
+def check_paths(preset: Preset):
+    "Refuse paths that a workflow cannot hold (`ConfigurationError`): Snakemake reads braces as wildcards."
+    for what, path in (("store", preset.store), ("project", project_root()), ("Python", sys.executable)):
+        if set(str(path)) & set("{}"):
+            raise ConfigurationError(
+                f"{path}: the {what}'s path has braces, which Snakemake reads as wildcards; move it"
+            )
+
+
 def write_workflow(workflow: Workflow):
-    "Plan, Snakefile and each job's description."
+    "Plan, Snakefile and each job's description (`ConfigurationError`)."
+    check_paths(workflow.preset)
     template = files("reidnb.runs") / "templates" / "Snakefile"
     write_json(workflow.folder / "plan.json", _plan_content(workflow))
     write_text(workflow.folder / "Snakefile", template.read_text(encoding="utf8"))
@@ -194,6 +207,8 @@ def write_workflow(workflow: Workflow):
 def _snakemake_words(workflow, jobs, executor):
     folder = workflow.folder
     words = ["--snakefile", str(folder / "Snakefile"), "--directory", str(folder), "--executor", executor]
+    if again := [f"run_{run.run}" for run in workflow.runs if run.train and Path(run.record).exists()]:
+        words += ["--forcerun", *again]  # their weights are gone
     words += ["--keep-going", "--rerun-incomplete", "--nolock", "--rerun-triggers", "mtime"]
     words += ["--quiet", "host", "rules", "reason"]
     if workflow.limits.gpus:
@@ -211,7 +226,7 @@ def run_workflow(
     jobs: int,  # at once
     executor: str = "local",  # or "slurm"
 ) -> int:  # Snakemake's exit code
-    "Hand a workflow to Snakemake, in this process: who kills it kills the batch."
+    "Hand a workflow to Snakemake, in this process: who kills it kills the batch (`KeyboardInterrupt` for control-C)."
     try:
         from snakemake.cli import main as snakemake
     except ImportError:
@@ -220,10 +235,32 @@ def run_workflow(
     write_workflow(workflow)
     for page in workflow.pages:
         Path(page.page).unlink(missing_ok=True)  # a page is rendered anew from what there is
+    with _control_c() as pressed:
+        try:
+            code = snakemake(_snakemake_words(workflow, jobs, executor)) or 0
+        except SystemExit as end:
+            code = int(end.code or 0)
+    if pressed:
+        raise KeyboardInterrupt
+    return code
+
+
+@contextlib.contextmanager
+def _control_c() -> Iterator[list]:  # filled when control-C is pressed: Snakemake ends its jobs and says nothing of it
+    pressed: list = []
+    if threading.current_thread() is not threading.main_thread():
+        yield pressed  # only the main thread hears signals
+        return
+
+    def hear(number, frame):
+        pressed.append(number)
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGINT, hear)
     try:
-        return snakemake(_snakemake_words(workflow, jobs, executor)) or 0
-    except SystemExit as end:
-        return int(end.code or 0)
+        yield pressed
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def unfinished_jobs(

@@ -3,6 +3,8 @@
 # Everything that is needed to *plan* a run: which data, with which fingerprint, how many steps of how many images. Drawn data has its
 # fingerprint before it is drawn, so asking whether a run exists costs nothing. Real data is found below `data_root`, read and counted.
 
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -10,12 +12,13 @@ import pandas as pd
 
 from ..catalogue.experiment import Experiment
 from ..core.configuration import short_hash
+from ..core.files import notice
 from ..data.datasets import dataset, drawn_names, find_data, members, read_data
 from ..data.images import ImageStore
 from ..data.samples import fingerprint
 from ..data.views import STRETCHED, View
 from ..evaluation.configuration import Protocol
-from ..synthetic.drawn import Scale, draw_data, drawn_fingerprint
+from ..synthetic.drawn import Scale, draw_data, drawn_fingerprint, drawn_root, remove_damaged_drawing
 from .presets import Preset
 from .records import run_identity
 
@@ -61,8 +64,39 @@ def samples_of(
         return pd.concat([samples_of(member, preset) for member in members(name)], ignore_index=True)
     root = dataset_root(name, preset)
     if (name, root) not in _samples:
-        _samples[name, root] = read_data(name, root)
+        _samples[name, root] = _read_intact(name, preset, lambda: read_data(name, root))
     return _samples[name, root]
+
+
+UNREADABLE = (OSError, ValueError, KeyError, TypeError)  # what readers raise for damaged files
+
+
+def _read_intact(name: str, preset: Preset, read: Callable) -> Any:
+    "Read something of a data set; a drawn set that turns out to be damaged is drawn again."
+    try:
+        return read()
+    except UNREADABLE:
+        if not draw_damaged_again(name, preset):
+            raise
+        return read()
+
+
+def draw_damaged_again(
+    name: str,  # a data set, or several as one
+    preset: Preset,
+) -> bool:  # whether any was damaged
+    "Draw the sets again whose bytes are not those that were drawn; real data is left as it is."
+    if preset.data != "drawn":
+        return False
+    damaged = [member for member in members(name) if remove_damaged_drawing(_drawn_root(member, preset))]
+    for member in damaged:
+        notice(f"{_drawn_root(member, preset)}: damaged; it is drawn again")
+        dataset_root(member, preset)
+    return bool(damaged)
+
+
+def _drawn_root(name: str, preset: Preset) -> Path:
+    return drawn_root(name, drawn_folder(preset), drawn_scale(preset))
 
 
 def data_fingerprint(
@@ -103,7 +137,9 @@ def open_data(
     is_training = samples["split"] == "train"
     part_samples = samples[is_training if part == "train" else ~is_training]
     size, content = image_size(preset, scale), data_fingerprint(name, preset)
-    return ImageStore(part_samples, size, image_folder(preset), fingerprint=content, progress=progress, view=view)
+    options: dict = dict(fingerprint=content, progress=progress, view=view)
+    options["before"] = partial(draw_damaged_again, name, preset)
+    return ImageStore(part_samples, size, image_folder(preset), **options)
 
 
 def input_scale(experiment: Experiment) -> tuple:  # of height and width
@@ -133,7 +169,7 @@ def identity_attributes(
     from ..data.attributes import attribute_table  # imports scipy, which no plan needs
 
     file = dataset(name).attributes or f"{name}_attribute.mat"
-    return attribute_table(dataset_root(name, preset) / file)
+    return _read_intact(name, preset, lambda: attribute_table(dataset_root(name, preset) / file))
 
 
 def draw_all(

@@ -7,16 +7,19 @@ import importlib.metadata
 import os
 import platform
 import shutil
+from collections.abc import Iterator
 from itertools import product
 from pathlib import Path
 
+from reidnb.core.files import DamagedFile, leftovers, read_json
 from reidnb.core.project import project_root
 from reidnb.data.datasets import find_data, readable_names
 from reidnb.data.samples import DataError
 from reidnb.models.configuration import PUBLISHED_BLOCKS, Embedding
 from reidnb.models.weights_options import PUBLISHED_WEIGHTS, backbone_name, starting_point
 from reidnb.runs.presets import Preset, load_preset, preset_names
-from reidnb.runs.records import Archive
+from reidnb.runs.records import Archive, read_result
+from reidnb.synthetic.drawn import is_intact
 
 IBN: tuple = (None, "a", "b")  # variants
 
@@ -50,12 +53,28 @@ def real_data_sets(preset: Preset) -> dict:  # name → folder or None
     return folders
 
 
+def _store_problem(store: Path) -> str:  # "" for none
+    "Why nothing can be kept in a store."
+    existing = next(path for path in (store, *store.parents) if path.exists())
+    if not existing.is_dir():
+        return f"{existing} is a file, expected a folder"
+    if not os.access(existing, os.W_OK):
+        return f"{existing} cannot be written to; REIDNB_STORE names another"
+    return ""
+
+
+def _store_state(store):
+    return _store_problem(store) or f"{_free_gigabytes(store):.0f} GB free"
+
+
 def missing_requirements(
     preset: Preset,
     gpu: bool,  # whether there is one
 ) -> list:  # of sentences
     "What a preset still needs before it can run the Market tables."
     missing = []
+    if problem := _store_problem(Path(preset.store)):
+        missing.append(f"a store ({problem})")
     if preset.data == "real" and not real_data_sets(preset)["market"]:
         missing.append(f"Market-1501 under {preset.data_root}")
     if preset.weights not in ("none", *PUBLISHED_WEIGHTS) and not Path(preset.weights).exists():
@@ -99,7 +118,7 @@ def _folder_lines(preset):
     store = Path(preset.store)
     lines = [
         f"project   {project_root()}",
-        f"store     {store} ({_free_gigabytes(store):.0f} GB free)",
+        f"store     {store} ({_store_state(store)})",
         f"data root {preset.data_root}",
     ]
     for name, folder in real_data_sets(preset).items():
@@ -112,6 +131,47 @@ def _preset_line(preset, gpu):
     state = f"needs {' and '.join(missing)}" if missing else "ready"
     records = len(Archive(preset).runs())
     return f"preset {preset.name:10} {state}; {preset.data} data, {weights_of(preset)}, {records} records"
+
+
+def _size(path: Path) -> int:  # bytes
+    files = path.rglob("*") if path.is_dir() else [path]
+    return sum(file.stat().st_size for file in files if file.is_file())
+
+
+def describe_leftovers(store: Path) -> list:  # of lines
+    "What `--clean` would free: what killed processes left behind more than a day ago."
+    paths = leftovers(store)
+    lines = [f"{path}  {_size(path) / 1e6:.1f} MB" for path in paths]
+    total = sum(map(_size, paths)) / 1e6
+    return [*lines, f"{len(paths)} left-overs of killed processes, {total:.1f} MB; table and batch remove them"]
+
+
+def damaged_files(preset: Preset) -> Iterator[str]:  # a line for each
+    "Every file of a preset's store that does not hold what was written, and published records likewise."
+    from reidnb.data.images import is_whole
+    from reidnb.training.checkpoints import CheckpointError, load_tensors
+
+    archive, store = Archive(preset), Path(preset.store)
+    for folder in archive.folders:
+        for path in sorted(folder.glob("*.json")):
+            yield from _complaint(read_result, path, DamagedFile)
+    for path in sorted((store / "runs").glob("*/*.safetensors")):
+        yield from _complaint(load_tensors, path, CheckpointError)
+    for path in sorted((store / "runs").glob("*/history.json")):
+        yield from _complaint(read_json, path, DamagedFile)
+    for path in sorted((store / "images").glob("*.npy")):
+        if not is_whole(path):
+            yield f"{path}: not what was written"
+    for root in sorted(path.parent for path in (store / "drawn").glob("*/*/drawn.csv")):
+        if not is_intact(root):
+            yield f"{root}: not the bytes that were drawn"
+
+
+def _complaint(read, path, error_type):
+    try:
+        read(path)
+    except error_type as error:
+        yield str(error)
 
 
 def examine() -> list:  # of lines

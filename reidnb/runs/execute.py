@@ -20,7 +20,7 @@ import torch
 
 from ..catalogue.experiment import Experiment
 from ..core.configuration import ConfigurationError, describe
-from ..core.files import write_json
+from ..core.files import notice, write_json
 from ..data.batches import loader
 from ..data.generated import GeneratedImages
 from ..data.images import ImageStore
@@ -31,7 +31,7 @@ from ..evaluation.protocols import evaluate
 from ..evaluation.ranking import Scores
 from ..methods.base import Context, Generation, GeneratorSize, Prepared
 from ..synthetic.drawn import drawing_of
-from ..training.checkpoints import CheckpointError, load_tensors, prefixed, save_tensors
+from ..training.checkpoints import CheckpointError, DamagedCheckpoint, load_tensors, prefixed, save_tensors
 from ..training.fit import Method, Plan, Training, fit
 from .datasets import (
     about_data,
@@ -180,9 +180,15 @@ def images_of_generator(
         image=preset.image_size,
         folder=image_folder(preset),
         images=open_images,
-        load=cache(lambda: load_trained(record, generator, preset, archive=archive)),
+        load=cache(lambda: _trained_generator(generator, preset, seed, archive=archive)),
     )
     return generator.method.implemented().generated(request)
+
+
+def _trained_generator(generator, preset, seed, *, archive):
+    "The network that makes images; trained again if its weights are not here."
+    record = run(generator, preset, seed, archive=archive, weights=True)
+    return load_trained(record, generator, preset, archive=archive)
 
 
 # ---- a run
@@ -241,10 +247,10 @@ def starting_tensors(
     before = start_run(experiment, preset)
     tensors: dict = {}
     if before is not None:
-        record = run(before, preset, seed, name=f"start of {name}", archive=archive)
+        record = run(before, preset, seed, name=f"start of {name}", archive=archive, weights=True)
         tensors |= trained_tensors(record, archive)
     for number, member in enumerate(experiment.members):
-        record = run(member, preset, seed, name=f"member of {name}", archive=archive)
+        record = run(member, preset, seed, name=f"member of {name}", archive=archive, weights=True)
         tensors |= prefixed(trained_tensors(record, archive), str(number))
     return tensors
 
@@ -257,13 +263,16 @@ def run(
     name: str = "",  # for people; not part of the id
     archive: Archive | None = None,  # where records are; default the preset's
     progress: Callable | None = None,  # called with the number of training images since the last call
+    weights: bool = False,  # whether its weights are wanted, too: without them this machine's own record is not enough
 ) -> dict:  # the record
     "Train an experiment, or return its record if it was trained before."
     archive = archive or Archive(preset)
     experiment = preset.resolved(experiment)
     run_name = run_id(experiment, preset, seed)
     if record := archive.read(run_name):
-        return record
+        if not weights or archive.is_published_only(run_name) or has_whole_weights(run_name, archive):
+            return record
+        archive.drop_scores(run_name)  # all scores of a run come from one training
     start = starting_tensors(experiment, preset, seed, name=name, archive=archive)
     generated = generated_images_for(experiment, preset, seed, archive=archive)
     context = context_of(experiment, preset, seed, start=start, generated=generated)
@@ -279,6 +288,23 @@ def run(
     for leftover in ("checkpoint.safetensors", "failed.json"):
         (folder / leftover).unlink(missing_ok=True)
     return record
+
+
+def has_whole_weights(
+    run_name: str,  # a run's id
+    archive: Archive,
+) -> bool:
+    "Whether a run's weights are here and undamaged; if not, a line says that it is trained again."
+    path = archive.run_folder(run_name) / WEIGHTS
+    if not path.exists():
+        notice(f"{path}: not here although the run has a record; it is trained again")
+        return False
+    try:
+        load_tensors(path, run=run_name)
+    except DamagedCheckpoint as error:
+        notice(f"{error}; the run is trained again")
+        return False
+    return True
 
 
 def trained_tensors(record: dict, archive: Archive) -> dict:
@@ -420,6 +446,7 @@ def score(
     name = scores_identity(record["run"], protocol, source)
     if scores := archive.read(name):
         return scores
+    record = run(experiment, preset, record["seed"], name=record.get("name", ""), archive=archive, weights=True)
     make_deterministic(preset.threads)
     began = time.perf_counter()
     result = evaluate_run(record, experiment, protocol, preset=preset, archive=archive)
@@ -479,7 +506,7 @@ def run_and_score(
     "Whatever of a run and its scores is missing; a failure leaves its reason beside the checkpoint."
     archive = archive or Archive(preset)
     try:
-        record = run(experiment, preset, seed, name=name, archive=archive, progress=progress)
+        record = run(experiment, preset, seed, name=name, archive=archive, progress=progress, weights=True)
         return [score(record, experiment, protocol, preset=preset, archive=archive) for protocol in protocols]
     except Exception as error:
         folder = archive.run_folder(run_id(experiment, preset, seed))

@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, field_validator
 
-from reidnb.core.configuration import Configuration, ConfigurationError, nearest, validate
+from reidnb.core.configuration import PLAIN_NAME, Configuration, ConfigurationError, is_plain_name, nearest, validate
 from reidnb.core.project import parse_settings, project_root
 from reidnb.models.configuration import Size
 from reidnb.training.configuration import Optimiser, Schedule
@@ -231,6 +231,8 @@ class Preset(_DrawnScale, _NetworkScale, _GeneratorScale, _TrainingScale, _Machi
 def _folder(key, values, start):
     "A folder's absolute path, from the environment or the file."
     value = os.environ.get(f"REIDNB_{key.upper()}", values.get(key, key))
+    if not value.isprintable():
+        raise ConfigurationError(f"{key} = {value!r}: holds a line break or another character that cannot be printed")
     folder = start / Path(value).expanduser()
     return str(folder.resolve())
 
@@ -240,6 +242,8 @@ def _read_settings(path: Path) -> dict:
     parser = parse_settings(path)
     presets = {}
     for section in parser.sections():
+        if not is_plain_name(section):
+            raise ConfigurationError(f"{path.name} [{section}]: {PLAIN_NAME}")
         values = dict(parser[section], name=section)
         values.pop("extensions", None)  # of the whole project, see `core.project`
         for key in FOLDERS:

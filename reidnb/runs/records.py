@@ -21,7 +21,7 @@ import numpy as np
 
 from reidnb.catalogue.experiments import Experiment
 from reidnb.core.configuration import short_hash
-from reidnb.core.files import write_atomically, write_json
+from reidnb.core.files import DamagedFile, notice, read_json, write_atomically, write_json
 from reidnb.core.project import project_root
 from reidnb.evaluation.configuration import Protocol
 from reidnb.evaluation.measures import Measured
@@ -167,24 +167,34 @@ class Archive:
         "Whether a run's trained weights are on this machine."
         return (self.run_folder(run) / "weights.safetensors").exists()
 
+    def is_published_only(self, run: str) -> bool:
+        "Whether a run's record came with the clone, and this machine has none."
+        return self.published and not (self.local_folder / f"{run}.json").exists()
+
     def failure(self, run: str) -> str:  # "" for a run that did not fail
         "Why a run failed when it was last tried."
         path = self.run_folder(run) / "failed.json"
-        return json.loads(path.read_text(encoding="utf8"))["reason"] if path.exists() else ""
+        try:
+            return str(read_json(path).get("reason", "for a reason that its failed.json does not hold"))
+        except FileNotFoundError:
+            return ""
+        except DamagedFile as error:
+            return str(error)
 
     def read(
         self,
         name: str,  # id of a record or of scores
     ) -> dict | None:
-        "A record or scores, or None where there are none."
+        "A record or scores, or None where there are none; a damaged file is named once and counts as missing."
         for folder in self.folders:
+            path = folder / f"{name}.json"
             try:
-                text = (folder / f"{name}.json").read_text(encoding="utf8")
-                return json.loads(text)
+                return read_result(path)
             except FileNotFoundError:
                 continue
-            except ValueError:
-                continue  # not ours: ours are written whole; treated as missing and made again
+            except DamagedFile as error:
+                remedy = "git checkout restores it" if folder == self.published_folder else "it is made again"
+                notice(f"{error}; it counts as missing, {remedy}")
         return None
 
     def modified(self, name: str) -> float:
@@ -232,10 +242,63 @@ class Archive:
     def _is_published(self, name):
         return (self.published_folder / f"{name}.json").exists()
 
+    def drop_scores(self, run: str):
+        "Remove a run's scores from this machine: they belong to weights that are no more."
+        for path in self.local_folder.glob(f"{run}.*.json"):
+            path.unlink(missing_ok=True)
+
 
 def _run_of(name):
     "The run that a record or scores belong to."
     return name.split(".")[0]
+
+
+# Reading: a file of another shape, of another run, or whose means are not those of its own queries, is no result.
+
+RECORD_KEYS = ("run", "name", "seed", "experiment", "size", "data", "steps", "batch", "finished")  # that plans read
+
+
+def read_result(path: Path) -> dict:
+    "A record or scores (`DamagedFile`)."
+    content = read_json(path)
+    run = _run_of(path.stem)
+    if content.get("run") != run:
+        raise DamagedFile(f"{path}: belongs to run {content.get('run')!r}")
+    if _is_scores(path):
+        _check_scores(path, content)
+    else:
+        missing = [key for key in RECORD_KEYS if key not in content]
+        if missing:
+            raise DamagedFile(f"{path}: no {', '.join(missing)} in it")
+    return content
+
+
+def _check_scores(path, content):
+    "Refuse scores whose summary does not follow from their own queries."
+    if not isinstance(content.get("summary"), dict) or not isinstance(content.get("interval", {}), dict):
+        raise DamagedFile(f"{path}: no summary in it")
+    try:
+        expected = _means_of_queries(content)
+    except (KeyError, TypeError, ZeroDivisionError):
+        raise DamagedFile(f"{path}: its values of single queries are no numbers") from None
+    for metric, value in expected.items():
+        stated = content["summary"].get(metric, value)
+        if not isinstance(stated, (int, float)) or abs(stated - value) > 1e-5:
+            raise DamagedFile(f"{path}: says {metric} = {stated}, its own queries give {value:.7f}")
+
+
+def _means_of_queries(content) -> dict:
+    "The means of single queries' values, where there are any; queries without a match do not count."
+    if "ap" not in content:
+        return {}
+    precisions = [value for value in content["ap"] if value is not None]
+    penalties = [value for value in content["inp"] if value is not None]
+    ranks = [rank for rank in content["first"] if rank > 0]
+    if not ranks:
+        return {}
+    means = {f"R{k}": sum(rank <= k for rank in ranks) / len(ranks) for k in (1, 3, 5, 10)}
+    means |= {"mAP": sum(precisions) / len(precisions), "mINP": sum(penalties) / len(penalties)}
+    return means | {"mean": (means["mAP"] + means["R1"]) / 2}
 
 
 def _is_scores(path):

@@ -103,6 +103,7 @@ def pool_worker(
 ):
     "One job in a process of its own. Control-C is the parent's to answer."
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    end_with_parent()  # a parent that is killed cannot say so
     description = JobDescription.model_validate_json(description_json)
     try:
         execute_job(description, progress=reports.put)

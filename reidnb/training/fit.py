@@ -20,7 +20,9 @@ from ignite.engine import Engine, Events
 from torch import nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
+from ..core.files import notice
 from reidnb.training.checkpoints import (
+    DamagedCheckpoint,
     load_tensors,
     optimiser_tensors,
     prefixed,
@@ -198,10 +200,15 @@ def save_checkpoint(
 
 
 def resume(training: Training) -> bool:  # whether there was a checkpoint
-    "Continue from a checkpoint of this run, if there is one (`CheckpointError`)."
+    "Continue from a checkpoint of this run, if there is a whole one (`CheckpointError` for another run's)."
     if not training.path or not training.path.exists():
         return False
-    tensors, facts = load_tensors(training.path, run=training.plan.run)
+    try:
+        tensors, facts = load_tensors(training.path, run=training.plan.run)
+    except DamagedCheckpoint as error:
+        notice(f"{error}; the run starts from its beginning")
+        training.path.unlink(missing_ok=True)
+        return False
     for prefix, module in training.modules.items():
         module.load_state_dict(unprefixed(tensors, prefix))
     for prefix, optimiser in training.optimisers.items():
