@@ -226,7 +226,7 @@ def test_documented_networks_are_a_row_at_mini():
 
 
 def test_an_identity_loss_wants_a_batch_of_four():
-    with pytest.raises(ConfigurationError, match="batch.images = 1: expected 4 or more"):
+    with pytest.raises(ConfigurationError, match="batch: images = 1, instances = 4: expected images of two identities"):
         validate(Experiment, dict(batch=dict(images=1)), "row")
 
 

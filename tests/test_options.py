@@ -91,6 +91,7 @@ CONTEXT: dict[str, dict] = {  # option → what it needs to have a meaning
     "augmentation.background_of": {"augmentation.background": 1.0},
 }
 OTHER: dict[str, Any] = {  # option → another value, where the type does not say one
+    "model.backbone": "resnet18",
     "model.select": {},
     "model.reduce": {"dim": 64},
     "model.reduce.dim": 256,

@@ -25,12 +25,11 @@ class Batch(Configuration):
     instances: int = Field(4, ge=2)  # K
     balanced: bool = False  # singletons dropped, small identities doubled at random (002, line 23)
 
-    @model_validator(mode="after")
-    def _whole_identities(self):
+    def check(self):
+        "Refuse a batch that is not of whole identities (`ValueError`)."
         if self.images % self.instances or self.images < 2 * self.instances:
-            numbers = f"images = {self.images}, instances = {self.instances}"
+            numbers = f"batch: images = {self.images}, instances = {self.instances}"
             raise ValueError(f"{numbers}: expected images of two identities or more, with so many instances of each")
-        return self
 
 
 class Experiment(Configuration):
@@ -64,8 +63,8 @@ class Experiment(Configuration):
             dataset(name)
         if self.generator is not None and not self.generator.method.generates:
             raise ValueError(f"generator: a run of kind {self.generator.method.kind} generates no images")
-        if self.batch.images < 4 and not self.method.generates:
-            raise ValueError(f"batch.images = {self.batch.images}: expected 4 or more, of two identities or more")
+        if not self.method.generates:  # whose images need no identities
+            self.batch.check()
         if self.augmentation.stretch and not self.method.stretches:
             raise ValueError(
                 f"augmentation.stretch: {self.method.kind} stretches no images; expected supervised or vpm"

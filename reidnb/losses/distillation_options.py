@@ -31,7 +31,9 @@ class Distillation(Configuration):
         if not (self.ce_dist or self.tr_dist or self.codes):
             raise ValueError("expected what is kept: ce_dist or tr_dist above 0, or codes")
         if not self.ce_dist:
-            refuse_unused(self, ("temperature",), "ce_dist above 0")
+            refuse_unused(self, ("temperature", "outputs", "mean_over"), "ce_dist above 0")
+        if not self.tr_dist:
+            refuse_unused(self, ("relations",), "tr_dist above 0")
         if not self.codes:
             refuse_unused(self, ("code_loss", "code_weight"), "codes")
         return self

@@ -49,7 +49,7 @@ class CosFace(IdentityLoss):
     def handicap(self) -> float:
         return self.scale * self.margin
 
-
+# %% ../../nbs/losses/01_identity.ipynb #527c3c2e
 class CircleSoftmax(IdentityLoss):
     "Circle loss on classes (Sun et al. 2020; 001, line 20), with the numbers of fast-reid's SBS recipe."
 

@@ -4,7 +4,8 @@
 
 # %% auto #0
 __all__ = ['CLASSIFIER', 'AUTOENCODERS', 'TEACHER', 'STUDENT_CLASSIFIER', 'is_inference', 'previous_classifier',
-           'previous_autoencoder', 'distillation_weights', 'code_changes', 'relations_loss', 'DistillationTerm']
+           'previous_autoencoder', 'distillation_weights', 'code_changes', 'relations_loss', 'fitting_classifier',
+           'DistillationTerm']
 
 # %% ../../nbs/methods/02_teacher.ipynb #7b011ccf
 import copy
@@ -109,6 +110,18 @@ def relations_loss(
     return distance_distillation_loss(student["global"].float(), teacher["global"].float())
 
 # %% ../../nbs/methods/02_teacher.ipynb #b52b5f08
+def fitting_classifier(
+    trained: dict,  # all tensors of the previous task
+    dim: int,  # of the features of the network that learns
+) -> torch.Tensor:  # (classes, dim)
+    "The previous task's classifier (`ConfigurationError` where it takes other features)."
+    weight = previous_classifier(trained)
+    if weight.shape[1] != dim:
+        problem = f"the classifier of the run that this one starts from takes {weight.shape[1]} features, this network gives {dim}"
+        raise ConfigurationError(f"objective.distillation: {problem}; expected the same model in both")
+    return weight
+
+# %% ../../nbs/methods/02_teacher.ipynb #d3c61b1f
 class DistillationTerm(Term):
     "A frozen network, and how far the one that learns has moved from it."
 
@@ -119,11 +132,8 @@ class DistillationTerm(Term):
         options: Distillation,  # what is kept
     ):
         super().__init__()
-        weight = previous_classifier(trained)
+        weight = fitting_classifier(trained, net.dim)
         classes, dim = weight.shape
-        if dim != net.dim:
-            problem = f"the classifier of the run that this one starts from takes {dim} features, this network gives {net.dim}"
-            raise ConfigurationError(f"objective.distillation: {problem}; expected the same model in both")
         self.options = options
         self.net = copy.deepcopy(net)
         self.classifier = nn.Linear(dim, classes, bias=False)

@@ -46,8 +46,8 @@ class Schedule(Configuration):
             refuse_unused(self, ("factor",), "drops")
         if not self.warmup:
             refuse_unused(self, ("warmup_from",), "a warmup above 0")
-        if self.flat and not self.warmup <= self.flat < self.epochs:
-            raise ValueError(f"flat = {self.flat:g}: expected epochs between the warmup's end and the training's")
+        if self.flat and not self.warmup <= self.flat <= self.epochs:
+            raise ValueError(f"flat = {self.flat:g}: expected epochs from the warmup's end to the training's")
         return self
 
 # %% ../../nbs/training/00_configuration.ipynb #1c63962a
