@@ -4,20 +4,23 @@ import os
 import pickle
 import subprocess
 import sys
+from itertools import product
 
 import pytest
+import timm
 import torch
 from safetensors.torch import load_file, save_file
-from torchvision.models import resnet18, resnet50
+from torchvision.models import get_model, resnet18, resnet50
 
 from reidnb.cli import main
 from reidnb.core.configuration import ConfigurationError
-from reidnb.models.blocks import make_network
+from reidnb.models.backbones import new_backbone
+from reidnb.models.blocks import add_parts, make_network
 from reidnb.models.branches import BranchNet
-from reidnb.models.configuration import Branches, Embedding, RatioHead, Size
+from reidnb.models.configuration import PUBLISHED_BLOCKS, Branches, Embedding, RatioHead, Size
 from reidnb.models.embedding import EmbeddingNet
 from reidnb.models.ratio import RatioNet
-from reidnb.models.weights import download
+from reidnb.models.weights import DOWNLOADS, download, published_name
 from reidnb.models.weights_options import Source, published_source
 from reidnb.runs.doctor import missing_requirements, starting_points, weights_of
 from reidnb.runs.presets import load_preset
@@ -96,8 +99,6 @@ def test_a_file_says_what_it_holds(tmp_path, plain):
 
 @pytest.mark.parametrize("model", [Embedding(se=True, ibn="a"), Embedding(ibn="b"), HRNET], ids=["se-a", "b", "hrnet"])
 def test_layouts_are_recognised(tmp_path, model):
-    from reidnb.models.weights import published_name
-
     net = make_network(model, Size())
     if model.of_timm:
         tensors = net.net.state_dict()
@@ -229,3 +230,26 @@ def test_a_record_says_what_was_loaded_and_a_test_needs_it_no_more(tmp_path):
     file.unlink()
     scores = score(record, experiment, Protocol(), preset=preset, archive=Archive(preset, published=False))
     assert 0 < scores["summary"]["mAP"] <= 1
+
+
+def ibn_net_layout(source):
+    "Names and shapes of IBN-Net's files: linear gates without bias, and a classifier."
+    backbone = source.network.removeprefix("se_")[: -len("_ibn_a")]
+    net = new_backbone(Embedding(backbone=backbone), Size())
+    add_parts(net, sorted(source.parts))
+    tensors = {published_name(name): tensor for name, tensor in net.state_dict().items()}
+    gates = {name for name in tensors if ".se.fc" in name}
+    rest = {name: tensor for name, tensor in tensors.items() if name not in gates}
+    linear = {n.replace("fc1", "fc.0").replace("fc2", "fc.2"): tensors[n] for n in gates if n.endswith("weight")}
+    return rest | {n: tensor[:, :, 0, 0] for n, tensor in linear.items()} | {"fc.weight": torch.ones(1)}
+
+
+def test_each_backbone_of_the_notes_takes_its_own_weights(monkeypatch):
+    "On torch's meta device: names and shapes alone."
+    monkeypatch.setitem(DOWNLOADS, "torchvision", lambda source: get_model(source.network).state_dict())
+    monkeypatch.setitem(DOWNLOADS, "timm", lambda source: timm.create_model(source.network).state_dict())
+    monkeypatch.setitem(DOWNLOADS, "IBN-Net", ibn_net_layout)
+    with torch.device("meta"):
+        for backbone, se, ibn in product(PUBLISHED_BLOCKS, (False, True), (None, "a", "b")):
+            net = make_network(Embedding(backbone=backbone, se=se, ibn=ibn), Size(weights="imagenet"))
+            assert net.channels in (512, 2048)
