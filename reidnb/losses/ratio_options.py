@@ -6,12 +6,10 @@ __all__ = ['Ratio', 'loss_of_a_constant']
 # %% ../../nbs/losses/06_ratio.ipynb #f97c9a7f
 import math
 from collections.abc import Callable
-from functools import partial
 from typing import Any, Literal
 
 from pydantic import Field, model_validator
 
-from ..augmentation.configuration import mean_over_stretches
 from ..core.configuration import Configuration, refuse_unused
 from .description import Chance, Weight
 
@@ -24,9 +22,8 @@ class Ratio(Configuration):
     logarithm: bool = True  # compare logarithms of ratios, so that twice and half are equally far from one
     regulariser: float = Field(0.01, ge=0)  # weight of Lb, which holds the mean where only changes are labels
     regulariser_target: Literal["zero", "one"] = "one"  # Lb = ratio² as written, or (log ratio)² as the prose wants it
-    cycle: float = Field(
-        0, ge=0
-    )  # weight of the cycle: stretched and sampled with that dilation, the ratio is the same
+    # weight of the cycle: stretched and sampled with that dilation, the ratio is the same
+    cycle: float = Field(0, ge=0)
     identity_gradient: bool = True  # identity and metric losses train the ratio network through the dilation
     trunk: Literal["stretched", "whole"] = "stretched"  # the images that the main network gets in training
     frozen_trunk: bool = False  # the main network stays as the run that this one starts from left it
@@ -56,7 +53,7 @@ class Ratio(Configuration):
         augmentation: Any,  # whose stretches are the labels
     ) -> Chance | None:
         "The loss of a network that estimates the same ratio for every image; None with a cycle, whose part of the sum no record tells."
-        return None if self.cycle else Chance(loss_of_a_constant(self, partial(mean_over_stretches, augmentation)))
+        return None if self.cycle else Chance(loss_of_a_constant(self, augmentation.mean_over_stretches))
 
 # %% ../../nbs/losses/06_ratio.ipynb #0eb06cc5
 def loss_of_a_constant(

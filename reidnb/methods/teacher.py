@@ -10,6 +10,7 @@ __all__ = ['CLASSIFIER', 'AUTOENCODERS', 'TEACHER', 'STUDENT_CLASSIFIER', 'is_in
 # %% ../../nbs/methods/02_teacher.ipynb #7b011ccf
 import copy
 from collections.abc import Iterable
+from typing import cast
 
 import torch
 from torch import nn
@@ -132,7 +133,7 @@ class DistillationTerm(Term):
         options: Distillation,  # what is kept
     ):
         super().__init__()
-        weight = fitting_classifier(trained, net.dim)
+        weight = fitting_classifier(trained, cast(int, net.dim))
         classes, dim = weight.shape
         self.options = options
         self.net = copy.deepcopy(net)
