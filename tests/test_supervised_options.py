@@ -239,6 +239,7 @@ OPTIONS: list[tuple[str, dict, Any]] = [
     ("objective.distillation.code_weight", CODES, 10),
     ("objective.autoencoder.code", dict(objective=dict(autoencoder={})), 256),
     ("objective.autoencoder.penalty", dict(objective=dict(autoencoder={})), 1.0),
+    ("objective.autoencoder.penalise", dict(objective=dict(autoencoder={})), "weights"),
     ("objective.autoencoder.where", dict(objective=dict(autoencoder={})), "before"),
     ("optimiser.weight_decay", dict(optimiser=dict(momentum=0.8)), 0.1),
     ("optimiser.momentum", dict(optimiser=dict(weight_decay=0)), 0.5),

@@ -48,12 +48,7 @@ REFUSED = {
 # On other devices than CUDA, or for quantised tensors.
 ELSEWHERE = {"index_put", "index_reduce", "kthvalue", "Embedding", "MaxPool2d", "MaxPool3d", "resize_"}
 # Operations that run although they are refused: (operation, kinds of methods) → why that is harmless.
-GENERATORS = ("cyclegan", "stargan")
-EXCEPTIONS = {
-    ("reflection_pad2d_backward", GENERATORS): "models/11_generators pads by torch's reflection; `full` needs another",
-    ("_adaptive_avg_pool2d_backward", GENERATORS): "the illumination of StarGAN's stand-in, which `full` does not run",
-    ("upsample_bilinear2d_backward", GENERATORS): "the same",
-}
+EXCEPTIONS: dict[tuple[str, tuple], str] = {}
 PRODUCTS = ("mm.", "bmm.", "addmm.", "baddbmm.", "_cdist_forward.")  # of features
 
 

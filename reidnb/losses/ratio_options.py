@@ -4,8 +4,6 @@
 __all__ = ['Ratio', 'loss_of_a_constant']
 
 # %% ../../nbs/losses/06_ratio.ipynb #f97c9a7f
-import math
-from collections.abc import Callable
 from typing import Any, Literal
 
 from pydantic import Field, model_validator
@@ -56,6 +54,10 @@ class Ratio(Configuration):
         return None if self.cycle else Chance(loss_of_a_constant(self, augmentation.mean_over_stretches))
 
 # %% ../../nbs/losses/06_ratio.ipynb #0eb06cc5
+import math
+from collections.abc import Callable
+
+
 def loss_of_a_constant(
     ratio: Ratio,
     mean: Callable,  # of a function of the stretch factor, over training images

@@ -152,8 +152,9 @@ def input_scale(experiment: Experiment) -> tuple:  # of height and width
 
 def training_scale(experiment: Experiment) -> tuple:  # of height and width
     "How large training images are decoded: parts that are stretched to the input have its pixels."
+    larger = experiment.method.decoding_scale()
     factors = experiment.augmentation.decoded_scale()
-    return tuple(side * factor for side, factor in zip(experiment.image_scale, factors))
+    return tuple(side * larger * factor for side, factor in zip(experiment.image_scale, factors))
 
 
 def testing_scale(experiment: Experiment, protocol: Protocol) -> tuple:  # of height and width
