@@ -154,12 +154,14 @@ def operations(result) -> set:
 
 @pytest.mark.parametrize("preset", [MINI, FULL], ids=["mini", "full"])
 def test_gradients_of_generators_have_deterministic_implementations(preset):
-    images, cameras = torch.rand(2, 3, 64, 64), torch.tensor([0, 5])
-    styles, translations, noise = (made(preset.resolved(experiment)) for experiment in (STARGAN, SPGAN, DCGAN))
+    "On a device that is not the CPU; torch's `meta` has shapes and gradients, but no numbers."
+    images, cameras = torch.rand(2, 3, 64, 64, device="meta"), torch.tensor([0, 5], device="meta")
+    methods = [made(preset.resolved(experiment)).to("meta") for experiment in (STARGAN, SPGAN, DCGAN)]
+    styles, translations, noise = methods
     results = [styles.translator(images, cameras), styles.discriminator(images)]
     results.append(styles.discriminator.camera_logits(images))
     results += [translations.translators["g"](images), translations.discriminators["source"](images)]
-    results += [translations.siamese(images), noise.discriminator(noise.generator(torch.randn(2, 100)))]
+    results += [translations.siamese(images), noise.discriminator(noise.generator(torch.randn(2, 100, device="meta")))]
     for result in results:
         assert not [name for name in operations(result) if name.startswith(NOT_DETERMINISTIC)]
 
