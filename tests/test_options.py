@@ -59,7 +59,6 @@ KINDS: dict[str, dict] = {  # method → what its description needs
     "lsro": {"generator": GENERATING | {"method.kind": "dcgan"}},
     "ensemble": {"members": [{}, {"repetition": 1}]},
 }
-MENDED_ELSEWHERE = {"arn", "hhl"}  # what they ignore is part of issue 21's work on transfer
 
 RATIO = {"model.ratio": {}, "objective.ratio": {}, "augmentation.stretch": 1.0}
 ATTRIBUTES = {"model.attributes": {}, "objective.attributes": {}}
@@ -313,10 +312,7 @@ def problem(runs: Runs, kind: str, option: str, change: dict) -> str | None:
 
 def check_options(runs, kind, options):
     problems = [problem(runs, kind, option, change) for option, change in options.items()]
-    found = [description for description in problems if description]
-    if found and kind in MENDED_ELSEWHERE:
-        pytest.xfail(", ".join(found))
-    assert not found
+    assert not [description for description in problems if description]
 
 
 def test_every_method_is_here():

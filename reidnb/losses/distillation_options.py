@@ -28,8 +28,6 @@ class Distillation(Configuration):
 
     @model_validator(mode="after")
     def _takes_effect(self):
-        if not (self.ce_dist or self.tr_dist or self.codes):
-            raise ValueError("expected what is kept: ce_dist or tr_dist above 0, or codes")
         if not self.ce_dist:
             refuse_unused(self, ("temperature", "outputs", "mean_over"), "ce_dist above 0")
         if not self.tr_dist:
@@ -39,6 +37,8 @@ class Distillation(Configuration):
         return self
 
     def check(self, experiment: Any):
-        "Refuse a distillation without a teacher (`ValueError`)."
+        "Refuse a distillation of nothing, or without a teacher (`ValueError`)."
+        if not (self.ce_dist or self.tr_dist or self.codes):
+            raise ValueError("objective.distillation: expected what is kept: ce_dist or tr_dist above 0, or codes")
         if not experiment.start:
             raise ValueError("objective.distillation needs a start: the run that is the teacher")

@@ -4,6 +4,8 @@
 __all__ = ['Ratio', 'loss_of_a_constant']
 
 # %% ../../nbs/losses/06_ratio.ipynb #f97c9a7f
+import math
+from collections.abc import Callable
 from typing import Any, Literal
 
 from pydantic import Field, model_validator
@@ -36,12 +38,11 @@ class Ratio(Configuration):
 
     def check(self, experiment: Any):
         "Refuse what needs something else (`ValueError`)."
-        network = experiment.model.ratio
-        if network is None:
+        if experiment.model.ratio is None:
             raise ValueError("model.ratio and objective.ratio belong together: a ratio network, and how it learns")
         if experiment.augmentation.vary:
             raise ValueError("augmentation.vary: the dilation follows the estimated ratio; expected no model.ratio")
-        if self.cycle and not network.affine:
+        if self.cycle and not experiment.model.ratio.affine:
             raise ValueError("objective.ratio.cycle needs model.ratio.affine = true: it uses another dilation")
         if self.frozen_trunk and not experiment.start:
             raise ValueError("objective.ratio.frozen_trunk needs a start: the run whose network stays as it is")
@@ -54,10 +55,6 @@ class Ratio(Configuration):
         return None if self.cycle else Chance(loss_of_a_constant(self, augmentation.mean_over_stretches))
 
 # %% ../../nbs/losses/06_ratio.ipynb #0eb06cc5
-import math
-from collections.abc import Callable
-
-
 def loss_of_a_constant(
     ratio: Ratio,
     mean: Callable,  # of a function of the stretch factor, over training images
