@@ -288,6 +288,8 @@ def runs(tmp_path_factory) -> Runs:
 def problem(runs: Runs, kind: str, option: str, change: dict) -> str | None:
     "What is wrong with an option; None where it is obeyed or refused."
     needed = [KINDS[kind], {"method.kind": kind}, context_for(option)]
+    if isinstance(change.get(option), bool) and KINDS[kind].get(option) is change[option]:
+        change = {option: not change[option]}  # a method without a neck says so: a neck is the other value
     try:
         experiment = experiment_of(described(*needed, change))
     except ConfigurationError as error:

@@ -13,6 +13,8 @@ import torch.nn.functional as F
 from test_training_net import ENTRIES, choices, experiment_named, net_preset, prepare
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from reidnb.models import generators
+
 # What torch's list names as refused → the operations that are meant, as beginnings of their names.
 REFUSED = {
     "AvgPool3d": ("avg_pool3d_backward",),
@@ -138,14 +140,16 @@ def preset(tmp_path_factory):
 
 
 @pytest.mark.parametrize("key", cover())
-def test_a_step_is_deterministic_on_a_gpu_and_compares_in_full_precision(key, preset):
+def test_a_step_is_deterministic_on_a_gpu_and_compares_in_full_precision(key, preset, monkeypatch):
     from reidnb.data.batches import loader
     from reidnb.runs.execute import make_deterministic
     from reidnb.runs.records import Archive
     from reidnb.training.fit import Plan, fit
 
+    monkeypatch.setattr(generators, "reflected", generators.joined_margins)  # as on a GPU
+    monkeypatch.setattr(generators, "halves", generators.joined_halves)
     make_deterministic(1)
-    experiment = experiment_named(key)
+    experiment = preset.resolved(experiment_named(key))
     method, batches = prepare(experiment, preset, 0, Archive(preset, published=False))
     rate = preset.rate_of(experiment)
     plan = Plan(1, rate, experiment.schedule, experiment.optimiser, half=True)
