@@ -1574,8 +1574,6 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                         'reidnb.models.branches.pool_parts': ( 'models/branches.html#pool_parts',
                                                                                'reidnb/models/branches.py'),
                                         'reidnb.models.branches.row_parts': ('models/branches.html#row_parts', 'reidnb/models/branches.py'),
-                                        'reidnb.models.branches.split_stage': ( 'models/branches.html#split_stage',
-                                                                                'reidnb/models/branches.py'),
                                         'reidnb.models.branches.stripe_wise': ( 'models/branches.html#stripe_wise',
                                                                                 'reidnb/models/branches.py'),
                                         'reidnb.models.branches.vector_count': ( 'models/branches.html#vector_count',

@@ -61,7 +61,7 @@ def test_doctor_and_audit(capsys):
 
 @pytest.mark.parametrize("preset, data", [("mini", "drawn"), ("mini-real", "real")])
 def test_a_table_says_its_data_and_the_rows_that_can_be_asked_for(capsys, tmp_path, preset, data):
-    cell = {"row": 0, "run": "r50-01", "name": "first", "group": "", "metric": "mAP"}
+    cell = {"row": 0, "run": "r50-01", "name": "first", "group": "", "metric": "mAP", "unconverged": ""}
     numbers = {"documented": 85.8, "mean": 75.0, "sd": 1.25}
     second = {**cell, "row": 1, "run": "r50-02", "name": "second", "documented": "", "mean": "", "sd": ""}
     pd.DataFrame([{**cell, **numbers}, second]).to_csv(tmp_path / "cells.csv", index=False)

@@ -128,10 +128,14 @@ def test_a_later_protocol_tests_the_weights_that_were_saved(store):
     assert later["queries"] == store.preset.ilids_identities and later["run"] == record["run"]
 
 
-def test_a_record_without_weights_is_not_tested(tmp_path):
+def test_a_published_record_without_weights_is_not_tested(tmp_path):
+    "Its scores come from a training on another machine; one's own run is trained again (test_damage)."
     alone = Store.at(tmp_path)
     record = alone.run(BASELINE)
     (alone.archive.run_folder(record["run"]) / WEIGHTS).unlink()
+    alone.archive.published, published = True, tmp_path / "published"
+    alone.archive.local_folder.rename(published)
+    alone.archive.folders = [alone.archive.local_folder, published]
     with pytest.raises(CheckpointError, match="no such checkpoint"):
         score(record, BASELINE, Protocol(distance="euclidean"), preset=alone.preset, archive=alone.archive)
 

@@ -14,7 +14,8 @@ from reidnb.core.project import project_root
 
 from .counts import Counts
 
-TABLE = ("table", "msmt-backbones", "--preset", "smoke", "--seeds", "0", "--local")
+BATCH = ("batch", "msmt-backbones", "--preset", "smoke", "--seeds", "0", "--local")
+TABLE = ("table", *BATCH[1:], "--rows", "r50-01")
 PARTS = [
     "with space",
     "quote'd",
@@ -91,7 +92,7 @@ def kill(folder: Path, drawn: Path, whole: Place, *, rng: random.Random, counts:
     for _ in range(rng.choice((1, 2, 3))):
         counts.tried(kind)
         process = place.start(*TABLE)
-        time.sleep(rng.uniform(0.5, 14))
+        time.sleep(rng.uniform(0.5, 9))
         killed = rng.choice((os.kill, os.killpg))
         if process.poll() is None:
             killed(process.pid, signal.SIGKILL)
@@ -139,7 +140,7 @@ def hostile_path(folder: Path, drawn: Path, whole: Place, *, rng: random.Random,
     counts.tried(kind)
     names = rng.sample(PARTS, 2)
     place = Place(folder.joinpath(*names), drawn)
-    words = ("batch", *TABLE[1:]) if rng.random() < 0.5 else TABLE
+    words = BATCH if rng.random() < 0.5 else TABLE
     code, output = place.run(*words)
     refused = set("".join(names)) & REFUSED
     if refused and code == 2 and "Traceback" not in output:
