@@ -1,6 +1,8 @@
 """What training computes, held against a committed file: every kind of experiment, its first weights and the losses of two steps.
 
-`python tests/test_training_net.py` writes the file anew; do that only where a change of the numbers is meant."""
+`python tests/test_training_net.py` writes the file anew; do that only where a change of the numbers is meant. It refuses
+other numbers for the same description: who changes what is computed raises an edition, so that published runs are not
+taken for what is computed now."""
 
 import json
 from functools import partial
@@ -29,6 +31,7 @@ def rounded(value: float) -> float:
 def measure(experiment, preset, archive, seed: int = 0) -> dict:
     "Sums of the initial weights, and the losses of each step from the largest to the smallest."
     from reidnb.data.batches import loader
+    from reidnb.runs.datasets import run_id
     from reidnb.runs.execute import make_deterministic
     from reidnb.training.fit import Plan, fit
 
@@ -37,6 +40,7 @@ def measure(experiment, preset, archive, seed: int = 0) -> dict:
     method, batches = prepare(experiment, preset, seed, archive)
     weights = [p.detach().double() for p in method.parameters()]
     entry = dict(
+        run=run_id(experiment, preset, seed),
         parameters=sum(p.numel() for p in weights),
         total=rounded(float(sum(p.sum() for p in weights))),
         squares=rounded(float(sum(p.square().sum() for p in weights))),
@@ -60,9 +64,7 @@ def net_preset(store: Path):
     from reidnb.runs.presets import load_preset
 
     changed = dict(store=str(store), steps=STEPS, gan_steps=STEPS, vpm_steps=STEPS, device="cpu")
-    changed["rho"] = (
-        0.2  # of networks of two steps, whose features hardly differ: DBSCAN finds as many clusters from 0.18 to 0.22
-    )
+    changed["rho"] = 0.2  # networks of two steps: DBSCAN finds as many clusters in their features from 0.18 to 0.22
     return load_preset("smoke").model_copy(update=changed)
 
 
@@ -87,11 +89,16 @@ def test_training_computes_what_it_computed(key, preset):
 
     experiment, held = experiment_named(key), ENTRIES[key]
     found = measure(experiment, preset, Archive(preset, published=False))
+    alone = not (experiment.start or experiment.pretrain or experiment.generator)
+    assert_same(found, held, alone=alone)
+
+
+def assert_same(found: dict, held: dict, *, alone: bool):
+    "Two entries, up to what processors round otherwise."
     assert found.keys() == held.keys() and found["parameters"] == held["parameters"]
     for name in ("total", "squares"):
         assert found[name] == pytest.approx(held[name], rel=1e-4, abs=1e-3), name
     # Adam's first step has the gradient's sign: what processors round otherwise near zero is not small after it
-    alone = not (experiment.start or experiment.pretrain or experiment.generator)
     tolerances = (5e-4, 2e-2) if alone else (5e-3, 5e-2)
     for k, tolerance in enumerate(tolerances[: len(held.get("losses", ()))]):
         assert found["losses"][k] == pytest.approx(held["losses"][k], rel=tolerance, abs=tolerance / 5), f"step {k}"
@@ -140,12 +147,29 @@ def cover(chosen: list) -> list:
     return chosen
 
 
+def check_editions(entries: dict, before: dict):
+    "Refuse other numbers for the same description (`AssertionError`)."
+    for key, entry in entries.items():
+        held = before.get(key, {})
+        if held.get("run") == entry["run"]:
+            assert_same(entry, held, alone=False)
+
+
+def test_other_numbers_need_another_edition():
+    key, entry = next(iter(ENTRIES.items()))
+    changed = entry | dict(losses=[[1.5 * value for value in step] for step in entry["losses"]])
+    check_editions({key: changed | dict(run="another")}, ENTRIES)
+    with pytest.raises(AssertionError):
+        check_editions({key: changed}, ENTRIES)
+
+
 def write(store: Path):
     from reidnb.runs.records import Archive
 
     preset = net_preset(store)
     keys = cover(list(ENTRIES))
     entries = {key: measure(experiment_named(key), preset, Archive(preset, published=False)) for key in keys}
+    check_editions(entries, ENTRIES)
     lines = (f" {json.dumps(key)}: {json.dumps(entry)}" for key, entry in entries.items())
     NET.write_text("{\n" + ",\n".join(lines) + "\n}\n", encoding="utf8")
 

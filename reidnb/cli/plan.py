@@ -76,11 +76,14 @@ def _print_total(plan, seeds):
 
 
 def _print_other_training(records):
-    "How many records were made by code that trains differently, or do not say so."
+    "How many records were made before the last change of what some kind of experiment computes, or do not say."
     from reidnb.runs.plan import other_training
 
     other = other_training(records)
     if other.different:
-        print(f"{other.different} records come from code that computed something else; --local trains here")
+        print(
+            f"{other.different} records are older than data/training_net.json; what changed since then has other ids, "
+            "and is among the runs above"
+        )
     if other.unknown:
         print(f"{other.unknown} records do not say what their code computed")

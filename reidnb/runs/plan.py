@@ -324,14 +324,14 @@ class PlannedTable:
 
 
 class OtherTraining(NamedTuple):
-    "Records whose numbers today's code might not give."
+    "Records that were made before some kind of experiment was changed; what a change concerns has another run id."
 
-    different: int  # made by code whose training computed something else
+    different: int  # made before the last change
     unknown: int  # that do not say what their code computed
 
 
 def other_training(records: list) -> OtherTraining:
-    "How many records were made by code whose training computed something else than today's."
+    "How many records are older than the last change of what some kind of experiment computes."
     versions = [record.get("computes") for record in records]
     current = training_version()
     stated = [version for version in versions if version]

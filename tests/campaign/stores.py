@@ -164,13 +164,17 @@ def several(folder: Path, drawn: Path, whole: Place, *, rng: random.Random, coun
     compare(kind, place, whole.results(), f"{other} {output}", code=code or first.returncode, counts=counts)
 
 
+def _pages(folder: Path) -> int:
+    "Bytes that a folder takes in whole pages, as a tmpfs counts them."
+    return sum(4096 * (1 + path.stat().st_size // 4096) for path in folder.rglob("*"))
+
+
 def full_disk(folder: Path, drawn: Path, whole: Place, *, rng: random.Random, counts: Counts):
     "A file system that fills up somewhere on the way, and has room again (needs the right to mount one)."
     kind = "full disk"
     folder.mkdir(parents=True)
-    size = sum(path.stat().st_size for path in whole.store.rglob("*") if path.is_file())
-    drawn_size = sum(path.stat().st_size for path in drawn.rglob("*") if path.is_file())
-    room = int(drawn_size * 1.6 + rng.random() * (size - drawn_size))
+    least, most = _pages(drawn), _pages(whole.store)
+    room = int(least + 0.05 * most + rng.random() * 0.9 * (most - least))
     mount = ["mount", "-t", "tmpfs", "-o", f"size={room}", "tmpfs", str(folder)]
     if subprocess.run(mount, capture_output=True).returncode:
         return
