@@ -1,5 +1,7 @@
 "Whole stores: kills at random moments, damaged files, hostile paths, a full disk, several processes at once."
 
+import contextlib
+import io
 import json
 import os
 import random
@@ -8,11 +10,18 @@ import signal
 import subprocess
 import sys
 import time
+import traceback
 from pathlib import Path
 
+from reidnb.catalogue.experiments import load_table
 from reidnb.core.project import project_root
+from reidnb.runs.plan import Job, plan_table
+from reidnb.runs.presets import Preset, load_preset
+from reidnb.runs.records import Archive
+from reidnb.runs.worker import describe_job
 
 from .counts import Counts
+from .mutations import OURS
 
 BATCH = ("batch", "msmt-backbones", "--preset", "smoke", "--seeds", "0", "--local")
 TABLE = ("table", *BATCH[1:], "--rows", "r50-01")
@@ -57,6 +66,45 @@ class Place:
         output, _ = process.communicate(timeout=600)
         return process.returncode, output
 
+    @property
+    def preset(self) -> Preset:
+        return load_preset("smoke").model_copy(update=dict(store=str(self.store)))
+
+    def job(self) -> Job:
+        return plan_table(load_table(TABLE[1]), self.preset, (0,), rows=["r50-01"])[0]
+
+    def start_worker(self) -> subprocess.Popen:
+        "A batch's worker, which trains and tests one run."
+        path = self.folder / "job.json"
+        path.write_text(describe_job(self.job(), self.preset, Archive(self.preset, published=False)).model_dump_json())
+        command = [sys.executable, "-m", "reidnb.runs.worker", "score", str(path)]
+        pipes = dict(stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+        return subprocess.Popen(command, env=self.environment, cwd=self.folder, start_new_session=True, **pipes)
+
+    def finish(self) -> tuple[int, str]:  # exit code, what was said
+        "Whatever of the run is missing, in this process, as a new process would make it."
+        from reidnb.runs import datasets
+        from reidnb.runs.execute import run_and_score
+
+        datasets._samples.clear()
+        job, said = self.job(), io.StringIO()
+        protocols = [protocol for protocol, _ in job.protocols]
+        try:
+            with contextlib.redirect_stderr(said):
+                run_and_score(
+                    job.experiment,
+                    self.preset,
+                    job.seed,
+                    protocols=protocols,
+                    name=job.name,
+                    archive=Archive(self.preset, published=False),
+                )
+        except OURS as error:
+            return 1, f"{said.getvalue()}{error}"
+        except Exception:
+            return 1, said.getvalue() + traceback.format_exc()
+        return 0, said.getvalue()
+
     def results(self) -> dict:
         "All scores, without what differs from call to call."
         keys = ("run", "seed", "summary", "ap", "inp", "first", "interval")
@@ -86,30 +134,51 @@ def compare(kind: str, place: Place, expected: dict, output: str, *, code: int, 
 
 
 def kill(folder: Path, drawn: Path, whole: Place, *, rng: random.Random, counts: Counts):
-    "A table that is killed at random moments, then finished."
+    "A run that is killed at random moments, as a table or as a worker of a batch, then finished."
     kind = "kill -9"
     place = Place(folder, drawn)
-    for _ in range(rng.choice((1, 2, 3))):
+    as_table = rng.random() < 0.2
+    for _ in range(rng.choice((2, 3, 4))):
         counts.tried(kind)
-        process = place.start(*TABLE)
-        time.sleep(rng.uniform(0.5, 9))
+        process = place.start(*TABLE) if as_table else place.start_worker()
+        time.sleep(rng.uniform(0.5, 9 if as_table else 6))
         killed = rng.choice((os.kill, os.killpg))
         if process.poll() is None:
             killed(process.pid, signal.SIGKILL)
         process.communicate()
-    code, output = place.run(*TABLE)
+    if as_table:
+        code, output = place.run(*TABLE)
+    else:
+        code, output = place.finish()
     compare(kind, place, whole.results(), output, code=code, counts=counts)
 
 
 def damage(folder: Path, drawn: Path, whole: Place, *, rng: random.Random, counts: Counts):
-    "One file of a finished store is damaged and its scores are forgotten; then the table is asked for."
+    "One file of a finished store is damaged, and its scores are mostly forgotten; then they are asked for."
     kind = "damaged files"
     counts.tried(kind)
     place = Place(folder, drawn)
     shutil.rmtree(place.store)
     shutil.copytree(whole.store, place.store)
     files = sorted(path for path in place.store.rglob("*") if path.is_file() and path.stat().st_size)
-    victim = rng.choice([path for path in files if path.suffix not in (".html", ".ipynb", ".csv", ".log")])
+    by_folder: dict = {}
+    for path in files:
+        if path.suffix not in (".html", ".ipynb", ".log"):
+            by_folder.setdefault(path.relative_to(place.store).parts[0], []).append(path)
+    victim = rng.choice(by_folder[rng.choice(sorted(by_folder))])
+    how = _damaged(victim, rng)
+    if "records" not in victim.parts and rng.random() < 0.8:
+        for path in (place.store / "records" / "smoke").glob("*.*.json"):
+            path.unlink()
+    if "drawn" in victim.parts:
+        shutil.rmtree(place.store / "images")  # else nothing reads it
+    code, output = place.finish()
+    example = f"{victim.relative_to(place.store)} {how}: {output}"
+    compare(kind, place, whole.results(), example, code=code, counts=counts)
+
+
+def _damaged(victim: Path, rng: random.Random) -> str:
+    "Damage a file, and say how."
     data = bytearray(victim.read_bytes())
     at = rng.randrange(len(data))
     how = rng.choice(("bit", "cut", "zeros"))
@@ -120,18 +189,7 @@ def damage(folder: Path, drawn: Path, whole: Place, *, rng: random.Random, count
     else:
         data[at : at + 512] = bytes(len(data[at : at + 512]))
     victim.write_bytes(data)
-    if "records" not in victim.parts and rng.random() < 0.7:
-        for path in (place.store / "records" / "smoke").glob("*.*.json"):
-            path.unlink()
-    code, output = place.run(*TABLE)
-    compare(
-        f"{kind}",
-        place,
-        whole.results(),
-        f"{victim.relative_to(place.store)} {how}: {output}",
-        code=code,
-        counts=counts,
-    )
+    return f"{how} at {at}"
 
 
 def hostile_path(folder: Path, drawn: Path, whole: Place, *, rng: random.Random, counts: Counts):
