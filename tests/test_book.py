@@ -123,6 +123,12 @@ class ToyNotebook:
         return nbformat.read(self.output, 4).cells[-1].outputs[0].text
 
 
+def test_braces_in_a_path_are_no_parameters(tmp_path):
+    folder = tmp_path / "{n}" / "{run}"
+    folder.mkdir(parents=True)
+    assert ToyNotebook(folder).execute(n=3) == "6\n" and not (tmp_path / "3").exists()
+
+
 def test_a_notebook_is_executed_with_declared_parameters_only(tmp_path):
     toy = ToyNotebook(tmp_path)
     assert declared_parameters(toy.path) == {"n": "2"}

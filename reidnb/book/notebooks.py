@@ -172,10 +172,15 @@ def declared_parameters(notebook: str | os.PathLike) -> dict:  # name → defaul
     "What a notebook's parameters cell declares (`ConfigurationError` if it has none)."
     if not Path(notebook).is_file():
         raise ConfigurationError(f"{notebook}: no such notebook")
-    declared = papermill.inspect_notebook(str(notebook))
+    declared = papermill.inspect_notebook(_literal(notebook))
     if not declared:
         raise ConfigurationError(f"{notebook}: no cell is tagged 'parameters'")
     return {name: parameter["default"] for name, parameter in declared.items()}
+
+
+def _literal(path: str | os.PathLike) -> str:
+    "A path for papermill, which puts parameters into braces."
+    return str(path).replace("{", "{{").replace("}", "}}")
 
 
 def _check_parameters(notebook, parameters):
@@ -203,7 +208,7 @@ def execute(
     Path(output).parent.mkdir(parents=True, exist_ok=True)
     kernel: dict[str, Any] = {"cwd": str(project_root()), "extra_arguments": ["--IPKernelApp.log_level=ERROR"]}
     try:
-        papermill.execute_notebook(str(notebook), str(output), parameters, progress_bar=progress, **kernel)
+        papermill.execute_notebook(_literal(notebook), _literal(output), parameters, progress_bar=progress, **kernel)
     except papermill.PapermillExecutionError as error:
         reason = f"{error.ename}: {error.evalue} (the executed copy is {output})"
         raise RuntimeError(f"{file}, cell {error.exec_count}: {reason}") from None
