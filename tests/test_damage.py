@@ -76,6 +76,15 @@ def test_a_start_without_weights_is_trained_again(tested):
     assert execute.run(second, archive.preset, 0, archive=archive)["seed"] == 0
 
 
+def test_a_report_trains_what_has_lost_its_weights(tested):
+    from reidnb.book.notebooks import trained_experiment
+
+    archive, record, _ = tested
+    weights = archive.run_folder(record["run"]) / "weights.safetensors"
+    flip(weights, -9)
+    assert trained_experiment(Experiment(), archive.preset, 0).training is not None and weights.exists()
+
+
 def test_a_damaged_checkpoint_is_a_new_beginning(tested, capsys):
     archive, record, before = tested
     folder = archive.run_folder(record["run"])

@@ -164,7 +164,7 @@ def trained_experiment(
     from reidnb.runs.execute import load_trained, run  # with torch
 
     archive = Archive(preset, published=False)
-    record = run(experiment, preset, seed, name=name, archive=archive)
+    record = run(experiment, preset, seed, name=name, archive=archive, weights=True)
     return load_trained(record, experiment, preset, archive=archive)
 
 
