@@ -86,7 +86,7 @@ def test_scores_keep_whether_features_are_alike():
 
 
 def test_the_reference_run_of_vpm_is_recognised():
-    "Its locator's losses of three seeds as published (audit B8); a locator that learnt is not marked."
+    "Its locator's losses of three seeds as published; a locator that learnt is not marked."
     experiment = Experiment.model_validate({"method": {"kind": "vpm"}})
     for loss, marked in ((1.57, True), (1.00, True), (1.07, True), (0.44, False)):
         record = {"classes": 100, "final": {"identity": 1.5, "locator": loss, "metric": 0.2}}
