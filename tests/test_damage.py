@@ -374,7 +374,7 @@ def lzma_member(path):
 
 
 @pytest.mark.parametrize("make", [huge_header, scalar_features, lzma_member])
-def test_features_of_a_stranger_get_one_line(home, make):
+def test_features_of_unknown_origin_get_one_line(home, make):
     path = home.folder / "f.npz"
     make(path)
     assert str(path) in home.complaint("score", str(path))

@@ -25,6 +25,7 @@ __all__ = [
     "clear_leftovers",
     "content_digest",
     "disk_errors",
+    "is_sound",
     "leftovers",
     "notice",
     "read_json",
@@ -137,6 +138,21 @@ def _check_digest(path, text, content):
         return
     if content_digest(text[: line.start()]) != line[1]:
         raise DamagedFile(f"{path}: its content does not fit to its checksum; it was damaged or edited")
+
+
+_sound: set = set()  # path, size and time of the files that this process has found sound
+
+
+def is_sound(
+    path: Path,  # of a file that is there
+    check: Callable[[], bool],  # reads the file, and says whether it holds what was written
+) -> bool:
+    "Whether a file passes its check, which reads it once a process as long as it stays the same."
+    status = path.stat()
+    key = (path, status.st_size, status.st_mtime_ns)
+    if key not in _sound and check():
+        _sound.add(key)
+    return key in _sound
 
 
 class HashedFile:

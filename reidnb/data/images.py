@@ -18,7 +18,7 @@ import pandas as pd
 from PIL import Image
 
 from ..core.configuration import short_hash
-from ..core.files import HashedFile, notice, write_atomically
+from ..core.files import HashedFile, is_sound, notice, write_atomically
 from .samples import DataError
 from .views import STRETCHED, View, fit_image
 
@@ -50,21 +50,13 @@ def start_array(
     np.lib.format.write_array_header_1_0(file, header)
 
 
-_whole: set = set()  # name, size and time of the files whose checksum this process has found right
-
-
 def is_whole(path: Path) -> bool:
     "Whether an array file is there and holds what was written; its last 16 bytes are the checksum of all before."
-    if not path.exists():
-        return False
-    status = path.stat()
-    key = (path, status.st_size, status.st_mtime_ns)
-    if key not in _whole and _has_its_checksum(path, status.st_size - 16):
-        _whole.add(key)
-    return key in _whole
+    return path.exists() and is_sound(path, lambda: _has_its_checksum(path))
 
 
-def _has_its_checksum(path, size):
+def _has_its_checksum(path):
+    size = path.stat().st_size - 16
     digest = hashlib.blake2b(digest_size=16)
     with open(path, "rb") as file:
         while size > 0 and (part := file.read(min(size, 1 << 22))):

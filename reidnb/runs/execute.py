@@ -20,7 +20,7 @@ import torch
 
 from ..catalogue.experiment import Experiment
 from ..core.configuration import ConfigurationError, describe
-from ..core.files import notice, write_json
+from ..core.files import is_sound, notice, write_json
 from ..data.batches import loader
 from ..data.generated import GeneratedImages
 from ..data.images import ImageStore
@@ -299,6 +299,10 @@ def has_whole_weights(
     if not path.exists():
         notice(f"{path}: not here although the run has a record; it is trained again")
         return False
+    return is_sound(path, lambda: _can_be_loaded(path, run_name))
+
+
+def _can_be_loaded(path, run_name):
     try:
         load_tensors(path, run=run_name)
     except DamagedCheckpoint as error:
